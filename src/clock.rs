@@ -1,0 +1,17 @@
+//! The only place that reads the operating system's clocks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use tokio::time::Instant;
+
+/// Monotonic now; follows tokio's paused time in tests.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// UTC milliseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "this module is the door to the system clock")]
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,1 @@
+//! Configuration: one struct, TOML, unknown keys refused.

@@ -1,0 +1,1 @@
+//! Viewers are served here: HTTP-FLV and RTMP play.

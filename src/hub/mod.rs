@@ -1,0 +1,1 @@
+//! Streams: one line of items each, read through cursors.

@@ -1,0 +1,1 @@
+//! Publishers come in here.

@@ -1,0 +1,3 @@
+//! `hawker`: see `hawker --help`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Facts read from codec configuration records: dimensions, rates and RFC 6381 codec strings.

@@ -1,0 +1,13 @@
+//! What travels through the house: frames, the tracks they belong to, and the events beside them.
+//!
+//! Invariant: facts only. Nothing here parses a container, knows a protocol, reads a clock or does I/O.
+
+pub mod codec;
+pub mod event;
+pub mod frame;
+pub mod name;
+pub mod time;
+
+pub use event::Event;
+pub use frame::{AudioConfig, Codec, Data, Frame, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig};
+pub use name::StreamName;

@@ -1,0 +1,1 @@
+//! FLV tags and files (Adobe FLV 10.1, Annex E).

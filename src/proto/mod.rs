@@ -1,0 +1,10 @@
+//! Wire protocols as sans-IO state machines and codecs.
+//!
+//! Invariant: no socket, no clock, no task. `handle_*` takes bytes (and a time), `poll_*` gives bytes and
+//! events. Lengths from the wire are bounded before anything is allocated; nothing here can panic.
+
+#![deny(clippy::as_conversions, clippy::expect_used)]
+
+pub mod flv;
+pub mod moq;
+pub mod rtmp;

@@ -1,0 +1,1 @@
+//! MoQ dialects: varints, moq-lite-05 messages, catalogs.

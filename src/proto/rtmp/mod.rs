@@ -1,0 +1,1 @@
+//! RTMP: handshake, chunks, messages, AMF0, Enhanced RTMP, and the sessions on top.

@@ -1,0 +1,1 @@
+//! MoQ over QUIC: edges and MoQ viewers, one session type.
