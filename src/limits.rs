@@ -34,3 +34,18 @@ pub const AMF0_DEPTH_MAX: usize = 16;
 pub const AMF0_VALUES_MAX: usize = 256;
 /// Longest AMF0 string or key.
 pub const AMF0_STRING_BYTES_MAX: usize = 4 * 1024;
+
+// --- Hub --------------------------------------------------------------------------------------------
+
+/// Entries in one ring, whatever their size; the oldest group goes first.
+pub const RING_ENTRIES_MAX: usize = 32 * 1024;
+/// Events kept for readers that skipped over them; a reader further behind is disconnected.
+pub const RING_EVENTS_MAX: usize = 1024;
+/// Streams on one node, waiting ones included; more are refused.
+pub const STREAMS_MAX: usize = 20_000;
+/// Events of one stream that wait for their frame; more are refused with 429.
+pub const EVENTS_PENDING_MAX: usize = 1024;
+/// Event ids remembered for idempotency, a stream; the oldest is forgotten first.
+pub const EVENT_IDS_MAX: usize = 4096;
+/// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
+pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);

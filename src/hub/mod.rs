@@ -1,1 +1,244 @@
-//! Streams: one line of items each, read through cursors.
+//! Streams: one line of items each, written by one publisher and read through cursors.
+//!
+//! Invariants: the hub knows neither protocols nor sockets; pushing never waits for a reader; a viewer is a
+//! cursor and a count. Only the hub knows both who publishes and who watches.
+
+mod mux;
+mod publisher;
+mod ring;
+mod stream;
+mod timeline;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+pub use self::{
+    mux::{Mux, Muxed, Pool},
+    publisher::{Publisher, Replaced},
+    ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},
+    stream::{State, Stats, Stream},
+    timeline::{At, Refused},
+};
+use crate::{limits, media::StreamName, task};
+
+/// What an operator may tune.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Payload bytes a stream's ring holds.
+    pub ring_bytes_max: usize,
+    /// Groups a stream's ring holds, the unfinished one included.
+    pub gops_max: usize,
+    /// How long viewers wait for a publisher that went away without saying so.
+    pub reconnect_window: Duration,
+    /// How long a muxer or an upstream subscription outlives its last viewer.
+    pub linger: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ring_bytes_max: 32 * 1024 * 1024,
+            gops_max: 3,
+            reconnect_window: Duration::from_secs(30),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// All streams of this node.
+pub struct Hub {
+    settings: Settings,
+    streams: RwLock<BTreeMap<StreamName, Entered>>,
+    /// Changes whenever the set of servable streams does.
+    version: watch::Sender<u64>,
+}
+
+struct Entered {
+    stream: Arc<Stream>,
+    /// Can be served: published here, or announced by an upstream.
+    announced: bool,
+}
+
+/// The node has all the streams it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this node already has {} streams", limits::STREAMS_MAX)]
+pub struct Full;
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings, streams: RwLock::default(), version: watch::Sender::new(0) })
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes the publisher slot of `name`. The newest session wins: a publisher that lost its network must
+    /// not be told that the stream is busy with itself.
+    pub fn publish(self: &Arc<Self>, name: &StreamName) -> Result<Publisher, Full> {
+        let stream = self.enter(name, Some(true))?;
+        Ok(Publisher::take_over(self.clone(), stream))
+    }
+
+    /// Joins as a viewer; the stream may not exist yet.
+    pub fn view(self: &Arc<Self>, name: &StreamName) -> Result<Viewer, Full> {
+        let stream = self.enter(name, None)?;
+        stream.viewer_joined();
+        Ok(Viewer { hub: self.clone(), stream })
+    }
+
+    /// Marks a stream as servable from an upstream.
+    pub fn announce(self: &Arc<Self>, name: &StreamName) -> Result<Arc<Stream>, Full> {
+        self.enter(name, Some(true))
+    }
+
+    /// The upstream no longer has the stream: it ends here.
+    pub fn unannounce(&self, stream: &Arc<Stream>) {
+        self.end(stream);
+    }
+
+    /// A stream by name, whether live, interrupted or waited for.
+    pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
+        self.streams.read().get(name).map(|entered| entered.stream.clone())
+    }
+
+    /// True if the stream can be served: it is published here or announced by an upstream.
+    pub fn is_announced(&self, name: &StreamName) -> bool {
+        self.streams.read().get(name).is_some_and(|entered| entered.announced)
+    }
+
+    /// Every stream that can be served, by name.
+    pub fn list(&self) -> Vec<Arc<Stream>> {
+        let streams = self.streams.read();
+        streams.values().filter(|entered| entered.announced).map(|entered| entered.stream.clone()).collect()
+    }
+
+    /// Follows which streams can be served, starting with all there are.
+    pub fn announcements(self: &Arc<Self>) -> Announcements {
+        let mut version = self.version.subscribe();
+        version.mark_changed();
+        Announcements { hub: self.clone(), known: BTreeMap::new(), version }
+    }
+
+    /// Ends a stream: viewers get what the line holds, then their end.
+    fn end(&self, stream: &Arc<Stream>) {
+        {
+            let mut streams = self.streams.write();
+            if streams.get(stream.name()).is_some_and(|entered| Arc::ptr_eq(&entered.stream, stream)) {
+                streams.remove(stream.name());
+            }
+        }
+        stream.end();
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn end_unless_resumed(self: Arc<Self>, stream: Arc<Stream>, generation: u64) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return self.end(&stream);
+        }
+        task::spawn("reconnect window", async move {
+            let mut newest = stream.generation.subscribe();
+            let resumed = newest.wait_for(|newest| *newest != generation);
+            if tokio::time::timeout(self.settings.reconnect_window, resumed).await.is_err() {
+                self.end(&stream);
+            }
+        });
+    }
+
+    fn enter(&self, name: &StreamName, announce: Option<bool>) -> Result<Arc<Stream>, Full> {
+        let mut streams = self.streams.write();
+        if !streams.contains_key(name) {
+            if streams.len() >= limits::STREAMS_MAX {
+                return Err(Full);
+            }
+            let stream = Stream::new(name.clone(), &self.settings);
+            streams.insert(name.clone(), Entered { stream, announced: false });
+        }
+        let Some(entered) = streams.get_mut(name) else { return Err(Full) };
+        let newly = announce.is_some_and(|announced| announced && !entered.announced);
+        entered.announced |= newly;
+        let stream = entered.stream.clone();
+        drop(streams);
+        if newly {
+            self.version.send_modify(|version| *version += 1);
+        }
+        Ok(stream)
+    }
+
+    /// Forgets a stream that nobody publishes, announces or waits for.
+    fn forget_idle(&self, stream: &Arc<Stream>) {
+        let mut streams = self.streams.write();
+        let idle = streams.get(stream.name()).is_some_and(|entered| {
+            Arc::ptr_eq(&entered.stream, stream) && !entered.announced && *stream.viewers().borrow() == 0
+        });
+        if idle {
+            streams.remove(stream.name());
+        }
+    }
+}
+
+/// A viewer's hold on a stream: counted while it lives.
+pub struct Viewer {
+    hub: Arc<Hub>,
+    stream: Arc<Stream>,
+}
+
+impl Viewer {
+    /// The stream watched.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.stream.viewer_left();
+        self.hub.forget_idle(&self.stream);
+    }
+}
+
+/// A change in which streams can be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// The stream can be served from now on.
+    Active(StreamName),
+    /// It can't any more.
+    Ended(StreamName),
+}
+
+/// Follows the set of servable streams; see [`Hub::announcements`].
+pub struct Announcements {
+    hub: Arc<Hub>,
+    known: BTreeMap<StreamName, Arc<Stream>>,
+    version: watch::Receiver<u64>,
+}
+
+impl Announcements {
+    /// The changes since the last call, waiting for at least one. Changes that cancel out are not told, but
+    /// a stream that ended and began anew is told as both.
+    pub async fn next(&mut self) -> Vec<Announcement> {
+        loop {
+            // The hub holds the sender.
+            let _ = self.version.changed().await;
+            let now: BTreeMap<_, _> =
+                self.hub.list().into_iter().map(|stream| (stream.name().clone(), stream)).collect();
+            let known = std::mem::replace(&mut self.known, now);
+            let absent = |old: &BTreeMap<StreamName, Arc<Stream>>, name: &StreamName, stream: &Arc<Stream>| {
+                !old.get(name).is_some_and(|other| Arc::ptr_eq(other, stream))
+            };
+            let ended = known.iter().filter(|(name, stream)| absent(&self.known, name, stream));
+            let active = self.known.iter().filter(|(name, stream)| absent(&known, name, stream));
+            let changes: Vec<_> = ended
+                .map(|(name, _)| Announcement::Ended(name.clone()))
+                .chain(active.map(|(name, _)| Announcement::Active(name.clone())))
+                .collect();
+            if !changes.is_empty() {
+                return changes;
+            }
+        }
+    }
+}

@@ -99,7 +99,7 @@ pub enum BadEvent {
 }
 
 impl BadEvent {
-    fn field(pointer: impl Into<String>, reason: &'static str) -> Self {
+    pub(crate) fn field(pointer: impl Into<String>, reason: &'static str) -> Self {
         Self::Field { pointer: pointer.into(), reason }
     }
 }

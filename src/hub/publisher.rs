@@ -1,0 +1,200 @@
+//! The one publisher of a stream: an ingest session, or on an edge the relay.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::sync::watch;
+
+use super::{
+    Hub,
+    stream::{Line, State, Stream},
+};
+use crate::{
+    clock,
+    media::{Data, Event, Frame, Item, TrackKind, Tracks, time::Rebase},
+};
+
+/// A newer session publishes the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a newer publisher took the stream over")]
+pub struct Replaced;
+
+/// Audio-only streams have a start point this often.
+const AUDIO_GROUP_US: i64 = 1_000_000;
+
+/// The right to push into a stream. Dropping it interrupts the stream; viewers stay for the reconnect window.
+pub struct Publisher {
+    hub: Arc<Hub>,
+    stream: Arc<Stream>,
+    generation: u64,
+    newer: watch::Receiver<u64>,
+    /// Places this session's clock on the stream's; made with its first timestamp.
+    rebase: Option<Rebase>,
+}
+
+impl Publisher {
+    /// Takes the slot; whoever had it finds himself replaced.
+    pub(super) fn take_over(hub: Arc<Hub>, stream: Arc<Stream>) -> Self {
+        let line = stream.line.lock();
+        let generation = *stream.generation.borrow() + 1;
+        stream.generation.send_replace(generation);
+        drop(line);
+        stream.stats.publishes.fetch_add(1, Ordering::Relaxed);
+        Self { hub, newer: stream.generation.subscribe(), stream, generation, rebase: None }
+    }
+
+    /// The stream published to.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Resolves when a newer session has taken the stream over.
+    pub async fn replaced(&mut self) -> Replaced {
+        let generation = self.generation;
+        // The sender lives in `self.stream`, so the wait can't fail.
+        let _ = self.newer.wait_for(|newest| *newest != generation).await;
+        Replaced
+    }
+
+    /// Announces the tracks as they are from here on.
+    pub fn set_tracks(&mut self, tracks: Tracks) -> Result<(), Replaced> {
+        self.with_line(|stream, line, rebase| {
+            let epoch = line.epoch_of(rebase);
+            let tracks = Arc::new(Tracks { epoch, ..tracks });
+            if line.tracks != tracks {
+                line.tracks = tracks.clone();
+                stream.ring().push(Item::Config(tracks), line.group);
+            }
+        })
+    }
+
+    /// Pushes a frame that carries the publisher's own timestamps.
+    pub fn push_frame(&mut self, mut frame: Frame) -> Result<(), Replaced> {
+        self.with_line(|stream, line, rebase| {
+            let offset = line.rebase(rebase, frame.dts_us) - frame.dts_us;
+            frame.dts_us += offset;
+            frame.pts_us += offset;
+            line.push_frame(stream, frame, None);
+        })
+    }
+
+    /// Pushes a data message that carries the publisher's own timestamp.
+    pub fn push_data(&mut self, mut data: Data) -> Result<(), Replaced> {
+        self.with_line(|stream, line, rebase| {
+            data.dts_us = line.rebase(rebase, data.dts_us);
+            stream.ring().push(Item::Data(data), line.group);
+        })
+    }
+
+    /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
+    pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
+        self.with_line(|stream, line, _| match item {
+            Item::Frame(frame) => line.push_frame(stream, frame, Some(group)),
+            Item::Event(event) => line.push_event(stream, event),
+            Item::Config(tracks) => {
+                if line.tracks != tracks {
+                    line.tracks = tracks.clone();
+                    stream.ring().push(Item::Config(tracks), group);
+                }
+            }
+            Item::Data(_) => stream.ring().push(item, group),
+        })
+    }
+
+    /// Ends the stream: the publisher said that he is done.
+    pub fn end(self) {
+        if *self.stream.generation.borrow() == self.generation {
+            self.hub.end(&self.stream);
+        }
+    }
+
+    fn with_line(&mut self, push: impl FnOnce(&Stream, &mut Line, &mut Option<Rebase>)) -> Result<(), Replaced> {
+        let mut line = self.stream.line.lock();
+        if *self.stream.generation.borrow() != self.generation {
+            return Err(Replaced);
+        }
+        push(&self.stream, &mut line, &mut self.rebase);
+        Ok(())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let mut line = self.stream.line.lock();
+        if *self.stream.generation.borrow() != self.generation || self.stream.ring().is_closed() {
+            return;
+        }
+        line.timeline.pause();
+        self.stream.state.send_replace(State::Interrupted);
+        drop(line);
+        self.hub.clone().end_unless_resumed(self.stream.clone(), self.generation);
+    }
+}
+
+impl Line {
+    /// The epoch of a session whose clock may not have been placed yet.
+    fn epoch_of(&mut self, rebase: &mut Option<Rebase>) -> u64 {
+        if rebase.is_none() {
+            *rebase = Some(self.begin_session());
+        }
+        self.timeline.epoch
+    }
+
+    fn rebase(&mut self, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
+        rebase.get_or_insert_with(|| self.begin_session()).apply(dts_us)
+    }
+
+    /// Where a new session's first timestamp lands: behind the last frame by the time that has passed since.
+    fn begin_session(&mut self) -> Rebase {
+        match self.newest {
+            None => {
+                // The UTC clock once, so that the timeline goes on growing over a restart.
+                Rebase::starting_at(clock::unix_ms().saturating_mul(1000))
+            }
+            Some((newest_us, at)) => {
+                self.timeline.epoch += 1;
+                let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
+                // Whole milliseconds keep the conversions of every egress exact.
+                Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)
+            }
+        }
+    }
+
+    fn push_frame(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>) {
+        let carries_events = match frame.track {
+            TrackKind::Video => true,
+            TrackKind::Audio => {
+                frame.keyframe = self.tracks.video.is_none() && self.begins_audio_group(frame.dts_us);
+                self.tracks.video.is_none()
+            }
+        };
+        if frame.keyframe {
+            self.group = group.unwrap_or(self.group + 1).max(self.group);
+        }
+        if carries_events {
+            for event in self.timeline.before_frame(frame.pts_us) {
+                if event.pts_us().is_some_and(|at| at < frame.pts_us) {
+                    stream.stats.events_late.fetch_add(1, Ordering::Relaxed);
+                }
+                self.push_event(stream, event);
+            }
+        }
+        let _ = self.newest.insert((frame.dts_us, clock::now()));
+        stream.stats.frames_in.fetch_add(1, Ordering::Relaxed);
+        stream.stats.bytes_in.fetch_add(frame.data.len() as u64, Ordering::Relaxed);
+        stream.ring().push(Item::Frame(frame), self.group);
+        if stream.state() != State::Live {
+            stream.state.send_replace(State::Live);
+        }
+    }
+
+    fn begins_audio_group(&self, dts_us: i64) -> bool {
+        let part = |us: i64| us.div_euclid(AUDIO_GROUP_US);
+        self.newest.is_none_or(|(newest_us, _)| part(dts_us) != part(newest_us))
+    }
+
+    fn push_event(&mut self, stream: &Stream, event: Arc<Event>) {
+        self.timeline.observe(&event);
+        stream.stats.events.fetch_add(1, Ordering::Relaxed);
+        stream.ring().push(Item::Event(event), self.group);
+    }
+}

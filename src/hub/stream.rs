@@ -1,0 +1,180 @@
+//! One stream: its line, its publisher slot, its events and who waits for it.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::{
+    Settings,
+    ring::{Bounds, Entry, EntryKind, Ring},
+    timeline::{At, Receipt, Refused, Timeline},
+};
+use crate::{
+    clock, limits,
+    media::{Event, Item, StreamName, Tracks},
+};
+
+impl Entry for Item {
+    fn kind(&self) -> EntryKind {
+        match self {
+            Self::Config(_) => EntryKind::Head,
+            Self::Event(_) => EntryKind::Event,
+            Self::Frame(frame) if frame.keyframe => EntryKind::Start,
+            Self::Frame(_) => EntryKind::Follow,
+            // Rare and small, and what it says must not get lost with a skipped frame.
+            Self::Data(_) => EntryKind::Event,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.data.len(),
+            Self::Event(event) => event.json.len(),
+            Self::Data(data) => data.amf0.len(),
+            Self::Config(_) => 0,
+        }
+    }
+
+    fn dts_us(&self) -> Option<i64> {
+        Self::dts_us(self)
+    }
+}
+
+/// Whether somebody publishes a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nobody has published yet; viewers wait.
+    Waiting,
+    /// Frames come in.
+    Live,
+    /// The publisher is gone and may come back within the reconnect window; viewers stay.
+    Interrupted,
+    /// Over. The next publisher begins a new stream of the same name.
+    Ended,
+}
+
+/// Counters of one stream since it began.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Frames received.
+    pub frames_in: AtomicU64,
+    /// Media bytes received.
+    pub bytes_in: AtomicU64,
+    /// Events put into the line.
+    pub events: AtomicU64,
+    /// Events that entered the line after the frame they were meant for.
+    pub events_late: AtomicU64,
+    /// Times a publisher took or retook the slot.
+    pub publishes: AtomicU64,
+}
+
+/// A stream of this node.
+pub struct Stream {
+    name: StreamName,
+    ring: Arc<Ring<Item>>,
+    /// Held for the length of a push; never across a wait.
+    pub(super) line: Mutex<Line>,
+    /// Grows with each publisher; an older one finds himself replaced.
+    pub(super) generation: watch::Sender<u64>,
+    pub(super) state: watch::Sender<State>,
+    viewers: watch::Sender<usize>,
+    /// Counters.
+    pub stats: Stats,
+}
+
+/// Where the line stands; outlives each publisher, so that the next one continues it.
+pub(super) struct Line {
+    pub(super) timeline: Timeline,
+    pub(super) tracks: Arc<Tracks>,
+    /// Sequence of the group being filled.
+    pub(super) group: u64,
+    /// DTS of the newest frame and when it came; `None` before the first.
+    pub(super) newest: Option<(i64, clock::Instant)>,
+}
+
+impl Stream {
+    pub(super) fn new(name: StreamName, settings: &Settings) -> Arc<Self> {
+        let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
+        // Groups and seqs begin at the UTC millisecond, so that they go on growing over a restart.
+        let begin = u64::try_from(clock::unix_ms()).unwrap_or(0);
+        let line = Line {
+            timeline: Timeline::new(name.clone(), begin),
+            tracks: Arc::new(Tracks::default()),
+            group: begin,
+            newest: None,
+        };
+        Arc::new(Self {
+            ring: Ring::new(bounds),
+            line: Mutex::new(line),
+            generation: watch::Sender::new(0),
+            state: watch::Sender::new(State::Waiting),
+            viewers: watch::Sender::new(0),
+            stats: Stats::default(),
+            name,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// The line.
+    pub fn ring(&self) -> &Arc<Ring<Item>> {
+        &self.ring
+    }
+
+    /// The state now.
+    pub fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// The state and its changes.
+    pub fn watch_state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// How many viewers this node serves, and its changes: the demand that an edge pulls for.
+    pub fn viewers(&self) -> watch::Receiver<usize> {
+        self.viewers.subscribe()
+    }
+
+    /// The configuration at the end of the line.
+    pub fn tracks(&self) -> Option<Arc<Tracks>> {
+        match self.ring.head() {
+            Some(Item::Config(tracks)) => Some(tracks),
+            _ => None,
+        }
+    }
+
+    /// Puts an event into the line beside its frame; returns it stamped.
+    ///
+    /// Waits for the next frame with [`At::Now`], at most [`limits::EVENT_FRAME_WAIT`].
+    pub async fn publish_event(&self, draft: Map<String, Value>, at: At) -> Result<Arc<Event>, Refused> {
+        let receipt = self.line.lock().timeline.accept(draft, at)?;
+        match receipt {
+            Receipt::Stamped(event) => Ok(event),
+            Receipt::Waiting(frame) => match tokio::time::timeout(limits::EVENT_FRAME_WAIT, frame).await {
+                Ok(Ok(event)) => Ok(event),
+                _ => Err(Refused::NotLive),
+            },
+        }
+    }
+
+    pub(super) fn viewer_joined(&self) {
+        self.viewers.send_modify(|viewers| *viewers += 1);
+    }
+
+    pub(super) fn viewer_left(&self) {
+        self.viewers.send_modify(|viewers| *viewers -= 1);
+    }
+
+    /// Ends the stream for everybody; what the line still holds is delivered.
+    pub(super) fn end(&self) {
+        self.state.send_replace(State::Ended);
+        self.ring.close();
+    }
+}
