@@ -242,3 +242,6 @@ impl Announcements {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

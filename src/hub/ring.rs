@@ -214,9 +214,11 @@ impl<T: Entry> Inner<T> {
         }
     }
 
-    /// Drops everything up to the second start point; all of it if there is none.
+    /// Drops everything before the next start point after the oldest entry; all of it if there is none.
     fn drop_oldest_group(&mut self) {
-        self.starts.pop_front();
+        if self.starts.front() == Some(&self.first) {
+            self.starts.pop_front();
+        }
         let keep_from = self.starts.front().copied().unwrap_or(self.tail());
         while self.first < keep_from {
             let Some(slot) = self.slots.pop_front() else { break };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::event::Event;
 
 /// One entry in a stream's line. Everything downstream of ingest reads these, in this order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     /// The tracks as they are from here on. Always precedes the first frame it describes.
     Config(Arc<Tracks>),

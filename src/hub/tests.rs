@@ -1,0 +1,198 @@
+use bytes::Bytes;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::media::{Codec, Frame, Item, TrackKind, Tracks, VideoConfig};
+
+fn name() -> StreamName {
+    "live/room".parse().expect("name")
+}
+
+fn hub() -> Arc<Hub> {
+    Hub::new(Settings { reconnect_window: Duration::from_secs(30), ..Settings::default() })
+}
+
+fn video() -> Tracks {
+    let config = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
+    Tracks { video: Some(config), ..Tracks::default() }
+}
+
+fn frame(ms: i64, keyframe: bool) -> Frame {
+    let data = Bytes::from_static(b"frame");
+    Frame { track: TrackKind::Video, dts_us: ms * 1000, pts_us: ms * 1000, keyframe, data }
+}
+
+/// DTS of the frames a cursor has ready.
+fn frames(cursor: &mut Cursor<Item>) -> Vec<i64> {
+    let reads = std::iter::from_fn(|| cursor.try_recv().ok().flatten());
+    reads
+        .filter_map(|read| match read {
+            Read::Entry { entry: Item::Frame(frame), .. } => Some(frame.dts_us),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_comes_back_continues_the_timeline_and_keeps_its_viewers() {
+    let hub = hub();
+    let viewer = hub.view(&name()).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let mut first = hub.publish(&name()).expect("slot");
+    first.set_tracks(video()).expect("current");
+    first.push_frame(frame(70_000, true)).expect("current");
+    first.push_frame(frame(70_040, false)).expect("current");
+    let mut seen = frames(&mut cursor);
+    drop(first);
+    assert_eq!(viewer.stream().state(), State::Interrupted);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let mut second = hub.publish(&name()).expect("slot");
+    second.set_tracks(video()).expect("current");
+    second.push_frame(frame(0, true)).expect("current");
+    seen.extend(frames(&mut cursor));
+    let gaps: Vec<_> = seen.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps, [40_000, 3_000_000]);
+    assert_eq!(viewer.stream().state(), State::Live);
+    assert_eq!(viewer.stream().tracks().expect("tracks").epoch, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_stays_away_ends_the_stream_after_the_window() {
+    let hub = hub();
+    let viewer = hub.view(&name()).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.push_frame(frame(0, true)).expect("current");
+    drop(publisher);
+    assert_eq!(frames(&mut cursor).len(), 1);
+    let before = clock();
+    assert_eq!(cursor.recv().await, Err(End::Closed));
+    assert_eq!(before.elapsed().as_secs(), 30);
+    assert!(hub.get(&name()).is_none() && hub.list().is_empty());
+}
+
+fn clock() -> crate::clock::Instant {
+    crate::clock::now()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newer_publisher_wins_and_the_older_learns_of_it() {
+    let hub = hub();
+    let mut old = hub.publish(&name()).expect("slot");
+    old.push_frame(frame(0, true)).expect("current");
+    let mut new = hub.publish(&name()).expect("slot");
+    assert_eq!(old.push_frame(frame(40, false)), Err(Replaced));
+    assert_eq!(old.replaced().await, Replaced);
+    drop(old);
+    new.push_frame(frame(0, true)).expect("current");
+    assert_eq!(new.stream().state(), State::Live);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::task::yield_now().await;
+    assert!(hub.is_announced(&name()), "the old one's window must not end the new one's stream");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_for_now_stands_beside_the_next_frame_in_the_line() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.set_tracks(video()).expect("current");
+    publisher.push_frame(frame(0, true)).expect("current");
+    let stream = publisher.stream().clone();
+    let mut cursor = stream.ring().cursor(None);
+    let draft: Map<_, _> = [("type", "card.show"), ("op", "set"), ("key", "card:main")]
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .into_iter()
+        .collect();
+    let push = async {
+        tokio::task::yield_now().await;
+        publisher.push_frame(frame(40, false)).expect("current");
+    };
+    let (event, ()) = tokio::join!(stream.publish_event(draft, At::Now), push);
+    let event = event.expect("accepted");
+    let mut line = std::iter::from_fn(|| cursor.try_recv().expect("open"));
+    assert!(matches!(line.next(), Some(Read::Entry { entry: Item::Config(_), .. })));
+    assert!(matches!(line.next(), Some(Read::Entry { entry: Item::Frame(_), .. })));
+    let Some(Read::Entry { entry: Item::Event(seen), .. }) = line.next() else { panic!("the event is next") };
+    let Some(Read::Entry { entry: Item::Frame(beside), .. }) = line.next() else { panic!("then its frame") };
+    assert_eq!(seen, event);
+    assert_eq!(event.pts_us(), Some(beside.pts_us));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_frame_an_event_is_refused() {
+    let hub = hub();
+    let viewer = hub.view(&name()).expect("room");
+    let draft: Map<_, _> =
+        [("type".to_owned(), json!("gift.send")), ("op".to_owned(), json!("fire"))].into_iter().collect();
+    assert_eq!(viewer.stream().publish_event(draft.clone(), At::Now).await, Err(Refused::NotLive));
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.push_frame(frame(0, true)).expect("current");
+    assert_eq!(publisher.stream().publish_event(draft, At::Now).await, Err(Refused::NotLive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn announcements_tell_what_can_be_served_and_nothing_else() {
+    let hub = hub();
+    let mut announcements = hub.announcements();
+    let waiting = hub.view(&"live/other".parse().expect("name")).expect("room");
+    let publisher = hub.publish(&name()).expect("slot");
+    assert_eq!(announcements.next().await, [Announcement::Active(name())]);
+    publisher.end();
+    let publisher = hub.publish(&name()).expect("slot");
+    assert_eq!(announcements.next().await, [Announcement::Ended(name()), Announcement::Active(name())]);
+    publisher.end();
+    assert_eq!(announcements.next().await, [Announcement::Ended(name())]);
+    drop(waiting);
+    assert!(hub.get(&"live/other".parse().expect("name")).is_none(), "a stream nobody waits for is forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn audio_alone_has_start_points_and_the_relay_keeps_the_groups() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    for ms in (0..2_500).step_by(20) {
+        let audio = Frame { track: TrackKind::Audio, ..frame(ms, false) };
+        publisher.push_frame(audio).expect("current");
+    }
+    let mut cursor = publisher.stream().ring().cursor(None);
+    let joined = frames(&mut cursor).len();
+    assert!((1..=50).contains(&joined), "{joined} frames from the newest start point");
+
+    let mut relay = hub.publish(&"live/edge".parse().expect("name")).expect("slot");
+    relay.relay(Item::Frame(frame(0, true)), u64::MAX / 2).expect("current");
+    let mut cursor = relay.stream().ring().cursor(None);
+    let read = cursor.try_recv().expect("open").expect("a frame");
+    assert!(matches!(read, Read::Entry { group, .. } if group == u64::MAX / 2));
+}
+
+struct Sizes;
+
+impl Mux for Sizes {
+    type Out = Item;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Item>) {
+        out.push(item, group);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_share_one_muxer_and_it_lingers() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.push_frame(frame(0, true)).expect("current");
+    let pool = Pool::new(Bounds { bytes_max: 1000, groups_max: 2 }, Duration::from_secs(5));
+    let first = pool.attach(name(), publisher.stream(), || Sizes);
+    let second = pool.attach(name(), publisher.stream(), || -> Sizes { panic!("one is enough") });
+    let mut cursor = second.cursor(None);
+    assert!(matches!(cursor.recv().await, Ok(Read::Entry { entry: Item::Frame(_), .. })));
+    drop(first);
+    drop(second);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(pool.len(), 1);
+    // Frames must not push the end of the linger away.
+    publisher.push_frame(frame(40, false)).expect("current");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(pool.is_empty());
+    assert_eq!(cursor.recv().await.ok().map(|_| ()), Some(()));
+    assert_eq!(cursor.recv().await, Err(End::Closed));
+}
