@@ -49,3 +49,28 @@ pub const EVENTS_PENDING_MAX: usize = 1024;
 pub const EVENT_IDS_MAX: usize = 4096;
 /// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
 pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);
+
+// --- HTTP -------------------------------------------------------------------------------------------
+
+/// Connections of one listener; further ones are closed at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 16_000;
+/// Time for a request's headers; then the connection is closed.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Read buffer, so also the headers' bound, and write buffer of one connection.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Body of an API request; a larger one gets 413.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Time for the body of an API request.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- TCP, before a peer has shown who it is ---------------------------------------------------------
+
+/// Connections of one listener that are not yet authorised; further ones are closed at once.
+pub const PENDING_CONNECTIONS_MAX: usize = 1024;
+/// The same from one address.
+pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+
+// --- Viewers ----------------------------------------------------------------------------------------
+
+/// A viewer whose socket took not one byte for this long is dropped.
+pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,1 +1,6 @@
-//! Sockets and TLS.
+//! Sockets, HTTP serving and the guards in front of them. Knows no protocol of ours and no stream.
+
+pub mod access;
+pub mod http;
+pub mod pending;
+pub mod tcp;

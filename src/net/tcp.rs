@@ -1,0 +1,123 @@
+//! TCP listeners that every shard opens on the same port, and the loop that accepts from one.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// An address that could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: can't listen on {address}: {reason}")]
+pub struct BindError {
+    /// What was to listen there.
+    pub what: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// Why not, for people.
+    pub reason: String,
+}
+
+impl BindError {
+    /// Says it in words that help: which port is taken, which needs a privilege.
+    pub fn new(what: &'static str, address: SocketAddr, error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => format!("port {} is in use by another program", address.port()),
+            io::ErrorKind::PermissionDenied => format!("port {} needs a privilege", address.port()),
+            io::ErrorKind::AddrNotAvailable => "this machine doesn't have that address".into(),
+            _ => error.to_string(),
+        };
+        Self { what, address, reason }
+    }
+}
+
+/// Opens `count` listeners on one address; the kernel spreads connections over them.
+///
+/// The first is opened without `SO_REUSEPORT` once, so that another program on the port is noticed.
+pub fn listen(what: &'static str, address: SocketAddr, count: usize) -> Result<Vec<StdListener>, BindError> {
+    let fail = |error: io::Error| BindError::new(what, address, &error);
+    let probe = socket(address, false).map_err(fail)?;
+    let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..count).map(|_| socket(address, true).map(Into::into).map_err(fail)).collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if shared {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+/// Accepts until told to stop. Running out of descriptors pauses the loop; it never ends it.
+pub async fn accept<F, S>(listener: StdListener, stop: CancellationToken, mut session: F) -> io::Result<()>
+where
+    F: FnMut(TcpStream, SocketAddr) -> S,
+    S: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Frames are written whole; waiting to fill a packet would only delay them.
+                let _ = stream.set_nodelay(true);
+                crate::task::spawn("tcp session", session(stream, peer));
+            }
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accept paused");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The connection died before it was accepted; nothing is wrong here.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// How long accepting rests when descriptors or memory ran out: long enough to breathe, short enough that
+/// it resumes within a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections the kernel holds for us while a shard is busy (a join storm); bounded by `somaxconn` too.
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn shards_share_a_port_and_others_are_told_that_it_is_taken() {
+        let shards = listen("test", loopback(), 2).expect("free port");
+        let address = shards[0].local_addr().expect("bound");
+        assert_eq!(shards[1].local_addr().expect("bound"), address);
+        let error = listen("RTMP", address, 1).expect_err("taken");
+        assert_eq!(
+            error.to_string(),
+            format!("RTMP: can't listen on {address}: port {} is in use by another program", address.port())
+        );
+    }
+}
