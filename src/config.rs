@@ -1,1 +1,310 @@
-//! Configuration: one struct, TOML, unknown keys refused.
+//! Configuration: one struct, TOML, unknown keys refused. `deploy/hawker.toml` writes every default out.
+//!
+//! Nothing is open by default: no key may publish, nobody may play, no token opens the API.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::secret::{Digest, Secret};
+
+mod check;
+mod load;
+
+pub use load::{LoadError, Problem};
+
+/// Everything that `hawker serve` can be told.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What this node does (default `both`).
+    pub role: Role,
+    /// Single-threaded runtimes, each with its own listeners; 0 means one per core (default 0).
+    pub shards: usize,
+    /// Where generated certificates and state live (default `/var/lib/hawker`).
+    pub data_dir: PathBuf,
+    /// RTMP: publishers, players, CDN edges that pull.
+    pub rtmp: Rtmp,
+    /// HTTP for viewers: FLV and the page.
+    pub http: Http,
+    /// HTTP for operators: API, metrics, health.
+    pub admin: Admin,
+    /// QUIC: edges and MoQ viewers.
+    pub moq: Moq,
+    /// Where an edge takes its streams from.
+    pub upstream: Upstream,
+    /// What a stream keeps, and for how long.
+    pub hub: Hub,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Logging.
+    pub log: Log,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            role: Role::Both,
+            shards: 0,
+            data_dir: "/var/lib/hawker".into(),
+            rtmp: Rtmp::default(),
+            http: Http::default(),
+            admin: Admin::default(),
+            moq: Moq::default(),
+            upstream: Upstream::default(),
+            hub: Hub::default(),
+            auth: Auth::default(),
+            log: Log::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes publishers; feeds edges and viewers.
+    Origin,
+    /// Takes its streams from `upstream.urls`; feeds viewers and further edges.
+    Edge,
+    /// Takes publishers, and asks its upstreams (if any) for the streams it hasn't got.
+    Both,
+}
+
+/// `[rtmp]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtmp {
+    /// TCP address (default `0.0.0.0:1935`).
+    pub listen: SocketAddr,
+}
+
+impl Default for Rtmp {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 1935)) }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// TCP address (default `0.0.0.0:8080`).
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)) }
+    }
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// TCP address (default `127.0.0.1:9935`). The same as `http.listen`: one listener serves both.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9935)) }
+    }
+}
+
+/// `[moq]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Moq {
+    /// UDP address (default `0.0.0.0:4443`).
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM. Without it a self-signed one is generated in `data_dir`.
+    pub cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Moq {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)), cert: None, key: None }
+    }
+}
+
+/// `[upstream]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// Tried in this order: `moqt://host:4443`.
+    pub urls: Vec<Url>,
+    /// A token with the role `relay` on the upstream.
+    pub token: Option<Secret>,
+    /// The same, from a file.
+    pub token_file: Option<PathBuf>,
+    /// Accept exactly this certificate (SHA-256 of its DER form), whoever signed it.
+    pub cert_sha256: Option<Digest>,
+    /// Trust certificates that this PEM file signed, instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// `[hub]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hub {
+    /// Media that one stream keeps for late and slow readers, in bytes (default 32 MiB).
+    pub ring_bytes_max: usize,
+    /// The same in groups of pictures (default 3).
+    pub gops_max: usize,
+    /// A reader further behind than this skips to the newest keyframe (default 3000).
+    pub lag_ms_max: u64,
+    /// Viewers stay connected this long after their publisher is lost (default 30).
+    pub reconnect_window_secs: u64,
+    /// An upstream subscription or a muxer outlives its last viewer by this (default 5).
+    pub linger_secs: u64,
+    /// A viewer who comes before his publisher waits this long (default 10).
+    pub wait_publisher_secs: u64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            ring_bytes_max: 32 << 20,
+            gops_max: 3,
+            lag_ms_max: 3000,
+            reconnect_window_secs: 30,
+            linger_secs: 5,
+            wait_publisher_secs: 10,
+        }
+    }
+}
+
+impl Hub {
+    /// `lag_ms_max`.
+    pub fn lag_max(&self) -> Duration {
+        Duration::from_millis(self.lag_ms_max)
+    }
+
+    /// `reconnect_window_secs`.
+    pub fn reconnect_window(&self) -> Duration {
+        Duration::from_secs(self.reconnect_window_secs)
+    }
+
+    /// `linger_secs`.
+    pub fn linger(&self) -> Duration {
+        Duration::from_secs(self.linger_secs)
+    }
+
+    /// `wait_publisher_secs`.
+    pub fn wait_publisher(&self) -> Duration {
+        Duration::from_secs(self.wait_publisher_secs)
+    }
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Who may watch (default `deny`: only tokens with the role `play`).
+    pub play: PlayPolicy,
+    /// Stream keys.
+    pub publish: Vec<PublishKey>,
+    /// API, relay and play tokens.
+    pub token: Vec<Token>,
+}
+
+/// Who may watch without a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlayPolicy {
+    /// Nobody.
+    #[default]
+    Deny,
+    /// Everybody.
+    Anyone,
+}
+
+/// `[[auth.publish]]`: a stream key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishKey {
+    /// The streams it opens: a name, or a folder of names. Empty: all.
+    pub prefix: String,
+    /// SHA-256 of the key, hex.
+    pub key_sha256: Digest,
+}
+
+/// `[[auth.token]]`: a bearer token.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The streams it opens: a name, or a folder of names. Empty: all.
+    pub prefix: String,
+    /// SHA-256 of the token, hex.
+    pub token_sha256: Digest,
+    /// What it opens them for.
+    pub roles: Vec<TokenRole>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TokenRole {
+    /// Put events into a stream.
+    #[serde(rename = "events:write")]
+    EventsWrite,
+    /// Read the API.
+    #[serde(rename = "api:read")]
+    ApiRead,
+    /// Be an edge of this node.
+    #[serde(rename = "relay")]
+    Relay,
+    /// Watch.
+    #[serde(rename = "play")]
+    Play,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or tracing's `target=level,…` (default `info`).
+    pub level: String,
+    /// How a line looks (default `text`).
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Per-stream series; turn it off where streams are many (default true).
+    pub stream_label: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { stream_label: true }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,4 +38,5 @@ pub mod config;
 pub mod limits;
 pub mod net;
 pub mod observe;
+pub mod secret;
 pub mod task;

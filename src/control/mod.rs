@@ -1,1 +1,3 @@
 //! The HTTP API and who may do what.
+
+pub mod auth;

@@ -1,0 +1,139 @@
+//! What a configuration must satisfy beyond its types.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::Path};
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::{Config, Problem, Role};
+
+impl Config {
+    /// Everything that is wrong with it; empty when it can be served.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut found = Problems::default();
+        self.check_listeners(&mut found);
+        self.check_files(&mut found);
+        self.check_upstream(&mut found);
+        self.check_ranges(&mut found);
+        self.check_auth(&mut found);
+        // `Targets` takes a misspelt level for a target's name; so each part's level is read by itself.
+        let level = |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
+        if !self.log.level.split(',').all(level) {
+            found.add("log.level", "is a level (error, warn, info, debug, trace) or a list of target=level");
+        }
+        found.0
+    }
+
+    fn check_listeners(&self, found: &mut Problems) {
+        let (rtmp, http, admin) = (self.rtmp.listen, self.http.listen, self.admin.listen);
+        if collide(rtmp, http) {
+            found.add("http.listen", format!("{http} is already taken by rtmp.listen"));
+        }
+        if collide(rtmp, admin) {
+            found.add("admin.listen", format!("{admin} is already taken by rtmp.listen"));
+        }
+        // Exactly equal is allowed: then one listener serves both.
+        if http != admin && collide(http, admin) {
+            found.add("admin.listen", format!("{admin} is already taken by http.listen ({http})"));
+        }
+    }
+
+    fn check_files(&self, found: &mut Problems) {
+        match (&self.moq.cert, &self.moq.key) {
+            (Some(_), None) => found.add("moq.key", "is required beside moq.cert"),
+            (None, Some(_)) => found.add("moq.cert", "is required beside moq.key"),
+            _ => {}
+        }
+        let files = [
+            ("moq.cert", &self.moq.cert),
+            ("moq.key", &self.moq.key),
+            ("upstream.token_file", &self.upstream.token_file),
+            ("upstream.ca", &self.upstream.ca),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                found.readable(key, path);
+            }
+        }
+        if self.data_dir.exists() && !self.data_dir.is_dir() {
+            found.add("data_dir", format!("{} is not a directory", self.data_dir.display()));
+        }
+    }
+
+    fn check_upstream(&self, found: &mut Problems) {
+        let upstream = &self.upstream;
+        if self.role == Role::Edge && upstream.urls.is_empty() {
+            found.add("upstream.urls", "an edge needs at least one, such as \"moqt://origin.example.com:4443\"");
+        }
+        for url in &upstream.urls {
+            let host = url.host_str().unwrap_or_default();
+            if !matches!(url.scheme(), "moqt" | "https") || host.is_empty() {
+                found.add("upstream.urls", "each is moqt://host:port or https://host:port");
+            } else if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
+                found
+                    .add("upstream.urls", "put the token into upstream.token or upstream.token_file, not into the URL");
+            }
+        }
+        if upstream.token.is_some() && upstream.token_file.is_some() {
+            found.add("upstream.token_file", "give either token or token_file");
+        }
+        if upstream.cert_sha256.is_some() && upstream.ca.is_some() {
+            found.add("upstream.ca", "give either cert_sha256 or ca");
+        }
+    }
+
+    fn check_ranges(&self, found: &mut Problems) {
+        let hub = &self.hub;
+        found.within("shards", self.shards, 0..=1024);
+        found.within("hub.ring_bytes_max", hub.ring_bytes_max, (1 << 20)..=(1 << 30));
+        found.within("hub.gops_max", hub.gops_max, 1..=32);
+        found.within("hub.lag_ms_max", hub.lag_ms_max, 200..=60_000);
+        found.within("hub.reconnect_window_secs", hub.reconnect_window_secs, 0..=1800);
+        found.within("hub.linger_secs", hub.linger_secs, 0..=300);
+        found.within("hub.wait_publisher_secs", hub.wait_publisher_secs, 0..=300);
+    }
+
+    fn check_auth(&self, found: &mut Problems) {
+        for (i, key) in self.auth.publish.iter().enumerate() {
+            found.prefix(format!("auth.publish[{i}].prefix"), &key.prefix);
+        }
+        for (i, token) in self.auth.token.iter().enumerate() {
+            found.prefix(format!("auth.token[{i}].prefix"), &token.prefix);
+            if token.roles.is_empty() {
+                found.add(format!("auth.token[{i}].roles"), "a token without a role opens nothing");
+            }
+        }
+    }
+}
+
+/// Two TCP addresses that one machine can't listen on at once. Port 0 takes any free port.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { line: None, key: key.into(), message: message.into() });
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
+        if !range.contains(&value) {
+            self.add(key, format!("{value} is outside {}..={}", range.start(), range.end()));
+        }
+    }
+
+    fn readable(&mut self, key: &str, path: &Path) {
+        if let Err(e) = std::fs::File::open(path) {
+            self.add(key, format!("{}: {e}", path.display()));
+        }
+    }
+
+    fn prefix(&mut self, key: String, prefix: &str) {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !prefix.is_empty() && !prefix.split('/').all(|s| !s.is_empty() && s.chars().all(legal)) {
+            self.add(key, "is a stream name or a folder of names: A-Z a-z 0-9 _ - joined by '/', none at the ends");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use super::*;
+
+const SHIPPED: &str = include_str!("../../deploy/hawker.toml");
+
+fn problems(text: &str) -> Vec<(Option<usize>, String, String)> {
+    let problems = Config::parse(text).expect_err("must be refused");
+    problems.into_iter().map(|p| (p.line, p.key, p.message)).collect()
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    assert_eq!(Config::parse(SHIPPED), Ok(Config::default()));
+    assert_eq!(Config::parse(""), Ok(Config::default()));
+}
+
+#[test]
+fn the_shipped_file_writes_every_key() {
+    // `Url`'s own Debug would add its parts.
+    let config = Config { upstream: Upstream { urls: Vec::new(), ..with_everything().upstream }, ..with_everything() };
+    let debug = format!("{config:#?}");
+    let keys: Vec<&str> = debug.lines().filter_map(|line| Some(line.trim().split_once(": ")?.0)).collect();
+    let lines: Vec<&str> = SHIPPED.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
+    let written = |key: &str| {
+        let forms = [format!("[{key}]"), format!("[[auth.{key}]]")];
+        lines.iter().any(|line| line.starts_with(&format!("{key} =")) || forms.iter().any(|form| form == line))
+    };
+    let missing: Vec<_> = keys.iter().filter(|key| !written(key)).collect();
+    assert!(missing.is_empty() && keys.len() > 25, "{} keys, not in the shipped file: {missing:?}", keys.len());
+}
+
+/// The placeholders of the shipped file, uncommented.
+fn with_everything() -> Config {
+    let text: Vec<&str> = SHIPPED
+        .lines()
+        .filter(|line| *line != "urls = []")
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("[[") || rest.contains(" = ") => rest,
+            _ => line,
+        })
+        .collect();
+    toml::from_str(&text.join("\n")).expect("the placeholders are legal")
+}
+
+#[test]
+fn the_placeholders_of_the_shipped_file_are_legal() {
+    let config = with_everything();
+    assert_eq!(config.upstream.urls.len(), 2);
+    assert_eq!(config.auth.token[0].roles, [TokenRole::EventsWrite, TokenRole::ApiRead]);
+    assert_eq!(config.auth.publish[0].prefix, "live");
+}
+
+#[test]
+fn errors_name_line_and_key() {
+    let listen = problems("role = \"origin\"\n\n[rtmp]\nlisten = \"here\"\n");
+    assert_eq!(listen, [(Some(4), "rtmp.listen".into(), "invalid socket address syntax".into())]);
+    let unknown = problems("[hub]\ngops_max = 2\nring_byts = 1\n");
+    assert_eq!((unknown[0].0, unknown[0].1.as_str()), (Some(3), "hub.ring_byts"));
+    assert!(unknown[0].2.starts_with("unknown field `ring_byts`, expected one of"), "{unknown:?}");
+    let role = problems("[auth]\n[[auth.token]]\nprefix = \"\"\n[[auth.token]]\nprefix=\"\"\nroles = [\"root\"]\n");
+    assert_eq!((role[0].0, role[0].1.as_str()), (Some(6), "auth.token[1].roles[0]"));
+    let missing = problems("[[auth.publish]]\nprefix = \"live\"\n");
+    assert_eq!(missing, [(Some(1), "auth.publish[0]".into(), "missing field `key_sha256`".into())]);
+    let syntax = problems("[rtmp\n");
+    assert_eq!(syntax[0].0, Some(1), "{syntax:?}");
+    let range = problems("[hub]\n# how far\nlag_ms_max = 5\nlinger_secs = 301\n");
+    assert_eq!(range[0], (Some(3), "hub.lag_ms_max".into(), "5 is outside 200..=60000".into()));
+    assert_eq!(range[1].0, Some(4));
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_echoed() {
+    let found = problems("[[auth.publish]]\nprefix = \"live\"\nkey_sha256 = \"hunter2\"\n");
+    assert_eq!((found[0].0, found[0].1.as_str()), (Some(3), "auth.publish[0].key_sha256"));
+    assert!(!found[0].2.contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    for (text, key) in [
+        ("role = \"edge\"", "upstream.urls"),
+        ("[upstream]\nurls = [\"http://origin\"]", "upstream.urls"),
+        ("[upstream]\nurls = [\"moqt://origin:4443?token=x\"]", "upstream.urls"),
+        ("[upstream]\ntoken = \"a\"\ntoken_file = \"/dev/null\"", "upstream.token_file"),
+        ("[moq]\ncert = \"/dev/null\"", "moq.key"),
+        ("[moq]\ncert = \"/nonexistent/a.pem\"\nkey = \"/dev/null\"", "moq.cert"),
+        ("[http]\nlisten = \"127.0.0.1:1935\"", "http.listen"),
+        ("[admin]\nlisten = \"127.0.0.1:8080\"", "admin.listen"),
+        ("[log]\nlevel = \"infoo\"", "log.level"),
+        ("[[auth.publish]]\nprefix = \"live/\"\nkey_sha256 = HASH", "auth.publish[0].prefix"),
+        ("[[auth.token]]\nprefix = \"live\"\nroles = []\ntoken_sha256 = HASH", "auth.token[0].roles"),
+    ] {
+        let text = text.replace("HASH", &format!("\"{}\"", "ab".repeat(32)));
+        let found = problems(&text);
+        assert_eq!(found.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>(), [key], "{text}");
+    }
+}
+
+#[test]
+fn one_address_for_viewers_and_operators_is_allowed() {
+    assert!(Config::parse("[admin]\nlisten = \"0.0.0.0:8080\"\n").is_ok());
+    assert!(Config::parse("[log]\nlevel = \"warn,hawker::relay=debug\"\n").is_ok());
+}
+
+#[test]
+fn load_names_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("hawker.toml");
+    let error = Config::load(&path).expect_err("missing").to_string();
+    assert!(error.starts_with(&format!("{}: No such file", path.display())), "{error}");
+    std::fs::write(&path, "role = \"edge\"\nshards = 9999\n").expect("written");
+    let error = Config::load(&path).expect_err("wrong").to_string();
+    let file = path.display();
+    let expected = format!(
+        "{file}: upstream.urls: an edge needs at least one, such as \"moqt://origin.example.com:4443\"\n{file}:2: shards: 9999 is outside 0..=1024"
+    );
+    assert_eq!(error, expected);
+}
