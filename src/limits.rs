@@ -74,3 +74,12 @@ pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 
 /// A viewer whose socket took not one byte for this long is dropped.
 pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- Failed authentication --------------------------------------------------------------------------
+
+/// Failures an address may have within [`AUTH_FAILURES_WINDOW`]; then it is refused unheard.
+pub const AUTH_FAILURES_MAX: u32 = 10;
+/// The window of [`AUTH_FAILURES_MAX`].
+pub const AUTH_FAILURES_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose failures are remembered; beyond it the oldest is forgotten.
+pub const AUTH_FAILURE_ADDRESSES_MAX: usize = 4096;

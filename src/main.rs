@@ -1,3 +1,15 @@
 //! `hawker`: see `hawker --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match hawker::cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hawker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

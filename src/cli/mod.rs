@@ -1,1 +1,92 @@
-//! The command line.
+//! The command line. Each subcommand is one file; what it can't do it says in one human sentence.
+//!
+//! Exit codes: 0 done, 1 failed (the reason is on stderr), 2 not understood.
+
+use std::{error::Error, future::Future, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+pub mod dev;
+pub mod event;
+pub mod push;
+pub mod serve;
+pub mod watch;
+
+/// What a subcommand returns; the error's text is what a person reads.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "hawker", version, about = "Live-commerce stream server", arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node for production.
+    Serve {
+        /// The configuration; deploy/hawker.toml explains every key.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run an origin and an edge on loopback, open to everybody on this machine, with a sample stream.
+    Dev(dev::Args),
+    /// Check a configuration.
+    Check {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// Publish a file over RTMP as a live stream, in a loop.
+    Push(push::Args),
+    /// Watch a stream and report what arrives.
+    Watch(watch::Args),
+    /// Send an event into a stream.
+    Event(event::Args),
+}
+
+impl Cli {
+    /// Runs the subcommand to its end.
+    pub fn run(self) -> Outcome {
+        match self.command {
+            Command::Serve { config } => serve::run(&config),
+            Command::Dev(args) => dev::run(args),
+            Command::Check { config } => {
+                Config::load(&config)?;
+                println!("{}: good", config.display());
+                Ok(())
+            }
+            Command::Push(args) => block_on(push::run(args)),
+            Command::Watch(args) => block_on(watch::run(args)),
+            Command::Event(args) => block_on(event::run(args)),
+        }
+    }
+}
+
+/// Runs a tool on a runtime of one thread.
+fn block_on(tool: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(tool)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn check_accepts_the_shipped_file_and_refuses_a_wrong_one() {
+        let check = |path: &str| Cli::parse_from(["hawker", "check", path]).run();
+        assert!(check(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/hawker.toml")).is_ok());
+        let error = check(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).expect_err("not ours").to_string();
+        assert!(error.contains("Cargo.toml:1: package: unknown field `package`"), "{error}");
+    }
+}

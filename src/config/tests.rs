@@ -56,8 +56,9 @@ fn errors_name_line_and_key() {
     let unknown = problems("[hub]\ngops_max = 2\nring_byts = 1\n");
     assert_eq!((unknown[0].0, unknown[0].1.as_str()), (Some(3), "hub.ring_byts"));
     assert!(unknown[0].2.starts_with("unknown field `ring_byts`, expected one of"), "{unknown:?}");
-    let role = problems("[auth]\n[[auth.token]]\nprefix = \"\"\n[[auth.token]]\nprefix=\"\"\nroles = [\"root\"]\n");
-    assert_eq!((role[0].0, role[0].1.as_str()), (Some(6), "auth.token[1].roles[0]"));
+    let token = format!("[[auth.token]]\nprefix = \"\"\ntoken_sha256 = \"{}\"\n", "ab".repeat(32));
+    let role = problems(&format!("{token}roles = [\"relay\"]\n{token}roles = [\"root\"]\n"));
+    assert_eq!((role[0].0, role[0].1.as_str()), (Some(8), "auth.token[1].roles[0]"));
     let missing = problems("[[auth.publish]]\nprefix = \"live\"\n");
     assert_eq!(missing, [(Some(1), "auth.publish[0]".into(), "missing field `key_sha256`".into())]);
     let syntax = problems("[rtmp\n");

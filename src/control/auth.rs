@@ -6,6 +6,7 @@
 use crate::{
     config::{self, PlayPolicy, TokenRole},
     media::StreamName,
+    net::access::Access,
     secret::Digest,
 };
 
@@ -15,38 +16,15 @@ pub struct Auth {
     config: config::Auth,
 }
 
-/// The one answer to whoever may not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not allowed")]
-pub struct Denied;
-
 impl Auth {
     /// The rules in `config`.
     pub fn new(config: &config::Auth) -> Self {
         Self { config: config.clone() }
     }
 
-    /// May `key` publish `name`?
-    pub fn publish(&self, name: &StreamName, key: &str) -> Result<(), Denied> {
-        let presented = Digest::of(key);
-        any(self.config.publish.iter().map(|rule| {
-            // Both sides are evaluated, so that the time tells nothing of the prefixes.
-            (rule.key_sha256 == presented) & name.is_under(&rule.prefix)
-        }))
-    }
-
-    /// May `name` be watched with `token`, or without one?
-    pub fn play(&self, name: &StreamName, token: Option<&str>) -> Result<(), Denied> {
-        match (self.config.play, token) {
-            (PlayPolicy::Anyone, _) => Ok(()),
-            (PlayPolicy::Deny, Some(token)) => self.token(token, TokenRole::Play, Some(name)),
-            (PlayPolicy::Deny, None) => Err(Denied),
-        }
-    }
-
-    /// Does `token` carry `role`, for `name` if there is one? Without a name, one prefix is enough, and the
-    /// caller shows only what [`Auth::prefixes`] allows.
-    pub fn token(&self, token: &str, role: TokenRole, name: Option<&StreamName>) -> Result<(), Denied> {
+    /// Does `token` carry `role`, for `name` if there is one? Without a name one prefix is enough, and the
+    /// caller shows only what [`Auth::prefixes`] opens.
+    pub fn may(&self, token: &str, role: TokenRole, name: Option<&StreamName>) -> bool {
         let presented = Digest::of(token);
         any(self.config.token.iter().map(|rule| {
             (rule.token_sha256 == presented)
@@ -59,16 +37,32 @@ impl Auth {
     pub fn prefixes(&self, token: &str, role: TokenRole) -> Vec<&str> {
         let presented = Digest::of(token);
         let rules = self.config.token.iter();
-        rules
-            .filter(|rule| (rule.token_sha256 == presented) & rule.roles.contains(&role))
-            .map(|rule| rule.prefix.as_str())
-            .collect()
+        let opened = rules.filter(|rule| (rule.token_sha256 == presented) & rule.roles.contains(&role));
+        opened.map(|rule| rule.prefix.as_str()).collect()
     }
 }
 
-/// Looks at every rule, also after one has matched.
-fn any(rules: impl Iterator<Item = bool>) -> Result<(), Denied> {
-    if rules.fold(false, |found, rule| found | rule) { Ok(()) } else { Err(Denied) }
+impl Access for Auth {
+    fn may_publish(&self, name: &StreamName, key: &str) -> bool {
+        let presented = Digest::of(key);
+        any(self.config.publish.iter().map(|rule| (rule.key_sha256 == presented) & name.is_under(&rule.prefix)))
+    }
+
+    fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
+        match self.config.play {
+            PlayPolicy::Anyone => true,
+            PlayPolicy::Deny => token.is_some_and(|token| self.may(token, TokenRole::Play, Some(name))),
+        }
+    }
+
+    fn may_relay(&self, token: &str) -> bool {
+        self.may(token, TokenRole::Relay, None)
+    }
+}
+
+/// Looks at every rule, also after one has matched, so that the time taken tells nothing of them.
+fn any(rules: impl Iterator<Item = bool>) -> bool {
+    rules.fold(false, |found, rule| found | rule)
 }
 
 #[cfg(test)]
@@ -105,11 +99,11 @@ mod tests {
     fn the_default_opens_nothing() {
         let auth = Auth::new(&config::Auth::default());
         let room = name("live/room");
-        assert_eq!(auth.publish(&room, ""), Err(Denied));
-        assert_eq!(auth.play(&room, None), Err(Denied));
-        assert_eq!(auth.play(&room, Some("")), Err(Denied));
+        assert!(!auth.may_publish(&room, ""));
+        assert!(!auth.may_play(&room, None));
+        assert!(!auth.may_play(&room, Some("")));
         for role in [TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Relay, TokenRole::Play] {
-            assert_eq!(auth.token("", role, None), Err(Denied));
+            assert!(!auth.may("", role, None));
         }
     }
 
@@ -126,7 +120,7 @@ mod tests {
             ("live/room", "", false),
             ("unknown", "live-key", false),
         ] {
-            assert_eq!(auth.publish(&name(stream), key).is_ok(), allowed, "{stream} {key}");
+            assert_eq!(auth.may_publish(&name(stream), key), allowed, "{stream} {key}");
         }
     }
 
@@ -134,12 +128,12 @@ mod tests {
     fn a_token_needs_role_and_prefix_in_one_rule() {
         let auth = auth(PlayPolicy::Deny);
         let (live, shop) = (name("live/room"), name("shop/room"));
-        assert!(auth.token("director", TokenRole::EventsWrite, Some(&live)).is_ok());
-        assert!(auth.token("director", TokenRole::ApiRead, Some(&shop)).is_ok());
-        assert!(auth.token("director", TokenRole::ApiRead, None).is_ok());
-        assert_eq!(auth.token("director", TokenRole::EventsWrite, Some(&shop)), Err(Denied));
-        assert_eq!(auth.token("director", TokenRole::Relay, None), Err(Denied));
-        assert!(auth.token("edge", TokenRole::Relay, Some(&shop)).is_ok());
+        assert!(auth.may("director", TokenRole::EventsWrite, Some(&live)));
+        assert!(auth.may("director", TokenRole::ApiRead, Some(&shop)));
+        assert!(auth.may("director", TokenRole::ApiRead, None));
+        assert!(!auth.may("director", TokenRole::EventsWrite, Some(&shop)));
+        assert!(!auth.may("director", TokenRole::Relay, None));
+        assert!(auth.may("edge", TokenRole::Relay, Some(&shop)));
         assert_eq!(auth.prefixes("director", TokenRole::ApiRead), ["live", "shop"]);
         assert!(auth.prefixes("edge", TokenRole::ApiRead).is_empty());
     }
@@ -147,11 +141,11 @@ mod tests {
     #[test]
     fn playing_is_open_only_where_the_policy_says_so() {
         let (room, other) = (name("live/room"), name("live/other"));
-        assert!(auth(PlayPolicy::Anyone).play(&other, None).is_ok());
+        assert!(auth(PlayPolicy::Anyone).may_play(&other, None));
         let auth = auth(PlayPolicy::Deny);
-        assert_eq!(auth.play(&room, None), Err(Denied));
-        assert!(auth.play(&room, Some("viewer")).is_ok());
-        assert_eq!(auth.play(&other, Some("viewer")), Err(Denied));
-        assert_eq!(auth.play(&room, Some("director")), Err(Denied));
+        assert!(!auth.may_play(&room, None));
+        assert!(auth.may_play(&room, Some("viewer")));
+        assert!(!auth.may_play(&other, Some("viewer")));
+        assert!(!auth.may_play(&room, Some("director")));
     }
 }

@@ -1,0 +1,214 @@
+//! `hawker event`: builds an event from words and posts it to the API (events.md §1, §2).
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::{Outcome, dev};
+use crate::{
+    media::{
+        StreamName,
+        event::{Event, Op},
+    },
+    secret::Secret,
+};
+
+/// Arguments of `hawker event`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The stream: live/room.
+    name: StreamName,
+    /// The event's type: card.show, sale.start, prompt.show …
+    #[arg(value_name = "TYPE")]
+    kind: String,
+    /// The event's data. Numbers, true, false and JSON are taken as such; quote to keep a string: sku='"1"'.
+    #[arg(value_name = "KEY=VALUE", value_parser = parse_pair)]
+    data: Vec<(String, Value)>,
+    /// set, delete or fire [default: by the type].
+    #[arg(long, value_parser = parse_op)]
+    op: Option<Op>,
+    /// The state's key, such as card:main [default: by the type].
+    #[arg(long)]
+    key: Option<String>,
+    /// Fire this long from now instead of at the next frame.
+    #[arg(long, value_name = "N", conflicts_with = "pts_us")]
+    in_ms: Option<u64>,
+    /// Fire at the frame with this presentation time.
+    #[arg(long, value_name = "N")]
+    pts_us: Option<i64>,
+    /// The origin's API [default: the running `hawker dev`].
+    #[arg(long, value_name = "URL", env = "HAWKER_API")]
+    api: Option<String>,
+    /// A token with the role events:write [default: that of the running `hawker dev`].
+    #[arg(long, env = "HAWKER_TOKEN", hide_env_values = true, value_parser = parse_secret)]
+    token: Option<Secret>,
+    /// Where `hawker dev` wrote its addresses [default: where it does].
+    #[arg(long, value_name = "FILE")]
+    dev_file: Option<PathBuf>,
+}
+
+/// Why an event was not sent.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{kind} needs {field}=… to make its key; or give --key")]
+    NoKey { kind: String, field: &'static str },
+    #[error("a set or delete needs a key: give --key")]
+    SetWithoutKey,
+    #[error("no --api and no running `hawker dev` ({}: {source})", .path.display())]
+    NoApi { path: PathBuf, source: std::io::Error },
+    #[error("{api}: {reason}")]
+    Unreachable { api: String, reason: String },
+    #[error("the server refused it: {status}{body}")]
+    Refused { status: reqwest::StatusCode, body: String },
+}
+
+/// Posts the event and prints it as the server stamped it.
+pub(super) async fn run(args: Args) -> Outcome {
+    let body = body(&args)?;
+    let (api, token) = access(&args)?;
+    let url = format!("{}/v1/streams/{}/events", api.trim_end_matches('/'), args.name);
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let mut request = client.post(url).json(&body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token.expose());
+    }
+    let unreachable = |e: reqwest::Error| Failed::Unreachable { api: api.clone(), reason: root_cause(&e) };
+    let response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let text = response.text().await.map_err(unreachable)?;
+    if !status.is_success() {
+        return Err(Failed::Refused { status, body: sentence(&text) }.into());
+    }
+    println!("{}", text.trim_end());
+    Ok(())
+}
+
+/// The request's body.
+fn body(args: &Args) -> Result<Value, Failed> {
+    let data: Map<String, Value> = args.data.iter().cloned().collect();
+    let (op, key) = match (&args.op, &args.key) {
+        (Some(op), key) => (*op, key.clone()),
+        (None, Some(key)) => (known(&args.kind).map_or(Op::Set, |(op, _)| op), Some(key.clone())),
+        (None, None) => by_type(&args.kind, &data)?,
+    };
+    if op != Op::Fire && key.is_none() {
+        return Err(Failed::SetWithoutKey);
+    }
+    let at = match (args.in_ms, args.pts_us) {
+        (Some(in_ms), _) => json!({ "in_ms": in_ms }),
+        (None, Some(pts_us)) => json!({ "pts_us": pts_us }),
+        (None, None) => json!({ "now": true }),
+    };
+    let mut body = json!({ "type": args.kind, "op": op, "data": data, "at": at });
+    if let (Some(key), Some(body)) = (key, body.as_object_mut()) {
+        body.insert("key".into(), key.into());
+    }
+    Ok(body)
+}
+
+/// How a type's key is made.
+#[derive(Clone, Copy)]
+enum Key {
+    None,
+    Fixed(&'static str),
+    /// The prefix and the data field that follows it.
+    Of(&'static str, &'static str),
+}
+
+/// The contract's table of types.
+fn known(kind: &str) -> Option<(Op, Key)> {
+    let (op, key) = match kind {
+        "card.show" => (Op::Set, Key::Fixed("card:main")),
+        "card.hide" => (Op::Delete, Key::Fixed("card:main")),
+        "list.set" => (Op::Set, Key::Fixed("list")),
+        "sale.start" => (Op::Set, Key::Of("sale", "id")),
+        "sale.end" => (Op::Delete, Key::Of("sale", "id")),
+        "stock.update" => (Op::Set, Key::Of("stock", "sku")),
+        "price.update" => (Op::Set, Key::Of("price", "sku")),
+        "coupon.offer" => (Op::Set, Key::Of("coupon", "id")),
+        "coupon.end" => (Op::Delete, Key::Of("coupon", "id")),
+        "poll.open" => (Op::Set, Key::Of("poll", "id")),
+        "poll.tally" => (Op::Set, Key::Of("poll", "id")),
+        "poll.close" => (Op::Delete, Key::Of("poll", "id")),
+        "lottery.open" => (Op::Set, Key::Of("lottery", "id")),
+        "host.set" => (Op::Set, Key::Of("host", "role")),
+        "chapter.start" => (Op::Set, Key::Fixed("chapter")),
+        "theme.set" => (Op::Set, Key::Fixed("theme")),
+        "vr.set" => (Op::Set, Key::Fixed("vr")),
+        "rank.set" => (Op::Set, Key::Fixed("rank")),
+        "rain.start" | "lottery.draw" | "prompt.show" | "gift.send" | "cancel" => (Op::Fire, Key::None),
+        _ => return None,
+    };
+    Some((op, key))
+}
+
+/// What the contract says of a type; a type it doesn't know happens once.
+fn by_type(kind: &str, data: &Map<String, Value>) -> Result<(Op, Option<String>), Failed> {
+    let (op, key) = known(kind).unwrap_or((Op::Fire, Key::None));
+    let key = match key {
+        Key::None => None,
+        Key::Fixed(key) => Some(key.to_owned()),
+        Key::Of(prefix, field) => {
+            let id = match data.get(field) {
+                Some(Value::String(id)) => id.clone(),
+                Some(Value::Number(id)) => id.to_string(),
+                _ => return Err(Failed::NoKey { kind: kind.to_owned(), field }),
+            };
+            let suffix = if kind == "poll.tally" { ":tally" } else { "" };
+            Some(format!("{prefix}:{id}{suffix}"))
+        }
+    };
+    Ok((op, key))
+}
+
+/// The API's address and token: as given, or those of the running `hawker dev`.
+fn access(args: &Args) -> Result<(String, Option<Secret>), Failed> {
+    if let Some(api) = &args.api {
+        return Ok((api.clone(), args.token.clone()));
+    }
+    let path = args.dev_file.clone().unwrap_or_else(dev::Info::default_path);
+    let info = dev::Info::load(&path).map_err(|source| Failed::NoApi { path, source })?;
+    let token = args.token.clone().unwrap_or_else(|| Secret::new(info.origin.api_token));
+    Ok((info.origin.http, Some(token)))
+}
+
+fn parse_pair(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    // A number that doesn't print as it was written (007, 1.50) is a name made of digits.
+    let parsed = serde_json::from_str::<Value>(value).ok().filter(|v| match v {
+        Value::Number(n) => n.is_i64() && n.to_string() == value,
+        Value::Null => false,
+        _ => true,
+    });
+    Ok((key.to_owned(), parsed.unwrap_or_else(|| value.into())))
+}
+
+fn parse_op(text: &str) -> Result<Op, String> {
+    serde_json::from_value(text.into()).map_err(|_| "is set, delete or fire".into())
+}
+
+fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+/// The innermost reason: "Connection refused" rather than "error sending request".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// What a JSON error body says, else the body itself, bounded.
+fn sentence(body: &str) -> String {
+    let said = serde_json::from_str::<Value>(body).ok();
+    let said = said.as_ref().and_then(|v| ["message", "detail", "error"].iter().find_map(|key| v.get(key)?.as_str()));
+    let text: String = said.unwrap_or(body).trim().chars().filter(|c| !c.is_control()).take(300).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! `hawker push`.
+
+use super::Outcome;
+
+/// Arguments of `hawker push`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub async fn run(_args: Args) -> Outcome {
+    Err("push is not built yet".into())
+}

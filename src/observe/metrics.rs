@@ -1,0 +1,302 @@
+//! The counters behind `/metrics`, all named `hawker_*`.
+//!
+//! Labels are bounded: protocols and reasons are constants of the code; the stream label goes with its
+//! stream, and can be off. Children are bound once per session or stream, never looked up per frame.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+
+use crate::task;
+
+/// How a session talks to us: the value of the label `protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RTMP.
+    Rtmp,
+    /// HTTP-FLV.
+    Flv,
+    /// MoQ.
+    Moq,
+}
+
+impl Protocol {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Flv => "flv",
+            Self::Moq => "moq",
+        }
+    }
+}
+
+/// The node's metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Streams that the hub holds.
+    pub streams: IntGauge,
+    /// Bytes in the rings of all streams.
+    pub ring_bytes: IntGauge,
+    /// Events accepted by the API.
+    pub events_published: IntCounter,
+    /// Events written to viewers and edges.
+    pub events_delivered: IntCounter,
+    /// Events whose frame had passed before they could be placed.
+    pub events_late: IntCounter,
+    /// 1 while the upstream session is up.
+    pub upstream_connected: IntGauge,
+    /// Attempts to reach an upstream after the first.
+    pub upstream_reconnects: IntCounter,
+    publishers: IntGaugeVec,
+    viewers: IntGaugeVec,
+    sessions: IntCounterVec,
+    refused: IntCounterVec,
+    task_panics: IntCounter,
+    per_stream: Arc<PerStream>,
+    stream_label: bool,
+}
+
+impl Metrics {
+    /// All at zero. `start_ms` is the process's start, UTC; `stream_label` off sums the streams up.
+    pub fn new(start_ms: i64, stream_label: bool) -> Arc<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        gauge(r, "start_time_seconds", "Start of the process, seconds since 1970.").set(start_ms / 1000);
+        let metrics = Self {
+            streams: gauge(r, "streams", "Streams held."),
+            ring_bytes: gauge(r, "ring_bytes", "Bytes in the rings of all streams."),
+            events_published: counter(r, "events_published_total", "Events accepted by the API."),
+            events_delivered: counter(r, "events_delivered_total", "Events written to viewers and edges."),
+            events_late: counter(r, "events_late_total", "Events placed behind the frame they were meant for."),
+            upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
+            upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
+            task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),
+            publishers: gauges(r, "publishers", "Publishers connected.", &["protocol"]),
+            viewers: gauges(r, "viewers", "Viewers connected.", &["protocol"]),
+            sessions: counters(r, "sessions_total", "Sessions ended.", &["protocol", "reason"]),
+            refused: counters(r, "refused_total", "What was refused at a bound or a rule.", &["reason"]),
+            per_stream: Arc::new(PerStream::new(r)),
+            stream_label,
+            registry,
+        };
+        Arc::new(metrics)
+    }
+
+    /// Counts a publisher for as long as the guard lives.
+    pub fn publisher(&self, protocol: Protocol) -> Present {
+        Present::new(self.publishers.with_label_values(&[protocol.as_str()]))
+    }
+
+    /// Counts a viewer for as long as the guard lives.
+    pub fn viewer(&self, protocol: Protocol) -> Present {
+        Present::new(self.viewers.with_label_values(&[protocol.as_str()]))
+    }
+
+    /// Counts the end of a session. The reason is a constant of the code, so that labels stay bounded.
+    pub fn session_ended(&self, protocol: Protocol, reason: &'static str) {
+        self.sessions.with_label_values(&[protocol.as_str(), reason]).inc();
+    }
+
+    /// Counts something refused at a bound of `limits.rs` or at a rule.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// The counters of the stream `name`, shared by all who ask. The series end with the last of them.
+    pub fn stream(&self, name: &str) -> Arc<StreamMetrics> {
+        let label = if self.stream_label { name } else { "" };
+        let mut bound = self.per_stream.bound.lock();
+        if let Some(stream) = bound.get(label).and_then(Weak::upgrade) {
+            return stream;
+        }
+        let stream = Arc::new(self.per_stream.bind(label));
+        bound.insert(label.to_owned(), Arc::downgrade(&stream));
+        stream
+    }
+
+    /// Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.task_panics.reset();
+        self.task_panics.inc_by(task::panics());
+        let mut text = String::new();
+        // Encoding fails only on families without metrics, which `gather` leaves out.
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Raises a gauge by one while it lives.
+#[derive(Debug)]
+pub struct Present(IntGauge);
+
+impl Present {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One stream's counters.
+pub struct StreamMetrics {
+    /// Frames taken from the publisher or upstream.
+    pub frames_in: IntCounter,
+    /// Their payload bytes.
+    pub bytes_in: IntCounter,
+    /// Frames written to viewers and edges.
+    pub frames_out: IntCounter,
+    /// Bytes written to viewers and edges.
+    pub bytes_out: IntCounter,
+    /// Frames that readers skipped because they lagged.
+    pub frames_skipped: IntCounter,
+    label: String,
+    family: Arc<PerStream>,
+}
+
+impl Drop for StreamMetrics {
+    fn drop(&mut self) {
+        let mut bound = self.family.bound.lock();
+        // Someone may have bound the same stream again since the last reference went.
+        if bound.get(&self.label).is_some_and(|stream| stream.strong_count() == 0) {
+            bound.remove(&self.label);
+            self.family.unbind(&self.label);
+        }
+    }
+}
+
+struct PerStream {
+    frames_in: IntCounterVec,
+    bytes_in: IntCounterVec,
+    frames_out: IntCounterVec,
+    bytes_out: IntCounterVec,
+    frames_skipped: IntCounterVec,
+    bound: Mutex<HashMap<String, Weak<StreamMetrics>>>,
+}
+
+impl PerStream {
+    fn new(registry: &Registry) -> Self {
+        let family = |name, help| counters(registry, name, help, &["stream"]);
+        Self {
+            frames_in: family("frames_in_total", "Frames taken from publishers or upstream."),
+            bytes_in: family("bytes_in_total", "Payload bytes taken from publishers or upstream."),
+            frames_out: family("frames_out_total", "Frames written to viewers and edges."),
+            bytes_out: family("bytes_out_total", "Bytes written to viewers and edges."),
+            frames_skipped: family("frames_skipped_total", "Frames that lagging readers skipped."),
+            bound: Mutex::default(),
+        }
+    }
+
+    fn bind(self: &Arc<Self>, label: &str) -> StreamMetrics {
+        StreamMetrics {
+            frames_in: self.frames_in.with_label_values(&[label]),
+            bytes_in: self.bytes_in.with_label_values(&[label]),
+            frames_out: self.frames_out.with_label_values(&[label]),
+            bytes_out: self.bytes_out.with_label_values(&[label]),
+            frames_skipped: self.frames_skipped.with_label_values(&[label]),
+            label: label.to_owned(),
+            family: Arc::clone(self),
+        }
+    }
+
+    fn unbind(&self, label: &str) {
+        for family in [&self.frames_in, &self.bytes_in, &self.frames_out, &self.bytes_out, &self.frames_skipped] {
+            // Each was bound under this label, so each is there to remove.
+            let _ = family.remove_label_values(&[label]);
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::with_opts(opts(name, help)))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(opts(name, help), labels))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::with_opts(opts(name, help)))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("hawker")
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("invariant: names and labels are legal constants");
+    registry.register(Box::new(metric.clone())).expect("invariant: names differ");
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_rendered() {
+        let metrics = Metrics::new(1_700_000_000_999, true);
+        let first = metrics.viewer(Protocol::Flv);
+        let second = metrics.viewer(Protocol::Flv);
+        drop(first);
+        metrics.refused("auth");
+        metrics.session_ended(Protocol::Rtmp, "eof");
+        metrics.events_published.inc();
+        let text = metrics.render();
+        for line in [
+            "hawker_start_time_seconds 1700000000",
+            "hawker_viewers{protocol=\"flv\"} 1",
+            "hawker_refused_total{reason=\"auth\"} 1",
+            "hawker_sessions_total{protocol=\"rtmp\",reason=\"eof\"} 1",
+            "hawker_events_published_total 1",
+            "# TYPE hawker_streams gauge",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
+        }
+        drop(second);
+    }
+
+    #[test]
+    fn a_streams_series_are_shared_and_end_with_it() {
+        let metrics = Metrics::new(0, true);
+        let (ingest, egress) = (metrics.stream("live/a"), metrics.stream("live/a"));
+        assert!(Arc::ptr_eq(&ingest, &egress));
+        ingest.frames_in.inc();
+        egress.frames_out.inc_by(2);
+        drop(ingest);
+        assert!(metrics.render().contains("hawker_frames_in_total{stream=\"live/a\"} 1"));
+        drop(egress);
+        assert!(!metrics.render().contains("live/a"));
+        metrics.stream("live/a").frames_in.inc();
+    }
+
+    #[test]
+    fn without_the_label_streams_are_summed_up() {
+        let metrics = Metrics::new(0, false);
+        let (a, b) = (metrics.stream("live/a"), metrics.stream("live/b"));
+        a.frames_in.inc();
+        b.frames_in.inc();
+        let text = metrics.render();
+        assert!(text.contains("hawker_frames_in_total{stream=\"\"} 2") && !text.contains("live/"), "{text}");
+    }
+}
