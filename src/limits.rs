@@ -83,3 +83,14 @@ pub const AUTH_FAILURES_MAX: u32 = 10;
 pub const AUTH_FAILURES_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses whose failures are remembered; beyond it the oldest is forgotten.
 pub const AUTH_FAILURE_ADDRESSES_MAX: usize = 4096;
+/// Values in one AMF0 message of an authorised publisher: an `onMetaData` copied from a file may list its keyframes.
+pub const AMF0_AUTHORISED_VALUES_MAX: usize = 16 * 1024;
+/// Longest AMF0 string of an authorised publisher.
+pub const AMF0_AUTHORISED_STRING_BYTES_MAX: usize = 64 * 1024;
+
+// --- Publisher metadata -----------------------------------------------------------------------------
+
+/// Entries of `onMetaData` that are kept; the rest is dropped.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Longest key or string of an `onMetaData` entry; a longer entry is dropped.
+pub const METADATA_STRING_BYTES_MAX: usize = 1024;

@@ -1,1 +1,3 @@
 //! RTMP: handshake, chunks, messages, AMF0, Enhanced RTMP, and the sessions on top.
+
+pub mod amf0;

@@ -1,1 +1,0 @@
-//! FLV tags and files (Adobe FLV 10.1, Annex E).

@@ -1,0 +1,110 @@
+//! Script data, which is also the payload of an RTMP data message: `onMetaData` and `onLiveEvent`.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    limits,
+    media::{Metadata, Scalar},
+    proto::rtmp::amf0::{self, Value},
+};
+
+/// The commerce event's data message (event contract, "AMF0 body").
+#[derive(Debug, Clone, Copy)]
+pub struct LiveEvent<'a> {
+    /// The event's presentation time on the viewer's own timeline, milliseconds.
+    pub ts_ms: f64,
+    /// True for what happened before this viewer joined.
+    pub replay: bool,
+    /// One event, or the room's state.
+    pub kind: LiveEventKind,
+    /// The canonical JSON. At most 65,535 bytes: mpegts.js misreads long strings.
+    pub json: &'a str,
+}
+
+/// What the JSON of an `onLiveEvent` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveEventKind {
+    /// One event.
+    Event,
+    /// A snapshot of the room's state.
+    Snapshot,
+}
+
+impl LiveEvent<'_> {
+    /// The message name.
+    pub const NAME: &'static str = "onLiveEvent";
+
+    /// The AMF0 body.
+    pub fn encode(&self) -> Bytes {
+        let kind = match self.kind {
+            LiveEventKind::Event => "ev",
+            LiveEventKind::Snapshot => "snap",
+        };
+        let mut out = BytesMut::with_capacity(128 + self.json.len());
+        let body = Value::object([
+            ("v", Value::Number(1.0)),
+            ("ts", Value::Number(self.ts_ms)),
+            ("rp", Value::Bool(self.replay)),
+            ("kind", Value::string(kind)),
+            ("json", Value::string(self.json)),
+        ]);
+        amf0::encode_all(&[Value::string(Self::NAME), body], &mut out);
+        out.freeze()
+    }
+}
+
+/// An `onMetaData` body with these properties, in this order.
+pub fn on_metadata(properties: &[(String, Scalar)]) -> Bytes {
+    let properties = properties.iter().map(|(key, scalar)| {
+        let value = match scalar {
+            Scalar::Number(number) => Value::Number(*number),
+            Scalar::Bool(flag) => Value::Bool(*flag),
+            Scalar::String(text) => Value::string(text),
+        };
+        (key.clone(), value)
+    });
+    let mut out = BytesMut::new();
+    amf0::encode_all(&[Value::string(ON_METADATA), Value::EcmaArray(properties.collect())], &mut out);
+    out.freeze()
+}
+
+/// A data message, once its envelope is off.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScriptData {
+    /// `onMetaData`: the scalars in it; what is nested is left out.
+    Metadata(Metadata),
+    /// Any other message, unparsed: a name, then its values.
+    Data(Bytes),
+}
+
+/// Reads a data message, with or without the `@setDataFrame` that tells a server to keep it.
+pub fn parse(mut body: Bytes, limits: &amf0::Limits) -> Result<ScriptData, amf0::Error> {
+    if let Some(after) = strip_name(&body, SET_DATA_FRAME) {
+        body = after;
+    }
+    let Some(metadata) = strip_name(&body, ON_METADATA) else {
+        return Ok(ScriptData::Data(body));
+    };
+    let values = amf0::decode_all(&metadata, limits)?;
+    let properties = values.first().map(Value::properties).unwrap_or_default();
+    let scalars = properties.iter().filter_map(|(key, value)| {
+        let scalar = match value {
+            Value::Number(number) => Scalar::Number(*number),
+            Value::Bool(flag) => Scalar::Bool(*flag),
+            Value::String(text) if text.len() <= limits::METADATA_STRING_BYTES_MAX => Scalar::String(text.clone()),
+            _ => return None,
+        };
+        (key.len() <= limits::METADATA_STRING_BYTES_MAX).then(|| (key.clone(), scalar))
+    });
+    Ok(ScriptData::Metadata(scalars.take(limits::METADATA_ENTRIES_MAX).collect()))
+}
+
+/// What follows `name` if the body starts with it as an AMF0 string.
+fn strip_name(body: &Bytes, name: &str) -> Option<Bytes> {
+    let mut encoded = BytesMut::new();
+    amf0::encode(&Value::string(name), &mut encoded);
+    body.starts_with(&encoded).then(|| body.slice(encoded.len()..))
+}
+
+const SET_DATA_FRAME: &str = "@setDataFrame";
+const ON_METADATA: &str = "onMetaData";
