@@ -1,0 +1,133 @@
+// The page: one stream at a time, its picture and its events.
+
+import "./style.css";
+import { listStreams, type StreamInfo } from "./api";
+import { FlvPlayer } from "./flv";
+import { MoqPlayer } from "./moq";
+import type { Player, Sink, State } from "./player";
+import { type Carriage, type Fired, Timeline } from "./timeline";
+import { View } from "./view";
+
+const LIST_EVERY_MS = 3000;
+const EVENTS_KEPT_MAX = 1000;
+
+/** What tests read. */
+interface Probe {
+  state: State["kind"];
+  message: string | undefined;
+  /** Frames shown since the page opened. */
+  frames: number;
+  events: { id: string; pts_us?: number; shown_pts_us?: number; carriage: Carriage; replay: boolean }[];
+}
+
+declare global {
+  interface Window {
+    hawker: Probe;
+  }
+}
+
+class Page {
+  readonly probe: Probe = { state: "connecting", message: undefined, frames: 0, events: [] };
+  readonly #view: View;
+  #stream: string | undefined;
+  #carriage: Carriage;
+  #muted = true;
+  #player: Player | undefined;
+  #timeline: Timeline | undefined;
+
+  constructor(root: HTMLElement, query: URLSearchParams) {
+    this.#stream = query.get("stream") ?? undefined;
+    this.#carriage = query.get("over") === "flv" ? "flv" : "moq";
+    this.#view = new View(root, {
+      choose: (stream) => this.#choose(stream, this.#carriage),
+      carry: (carriage) => this.#choose(this.#stream, carriage),
+      mute: (muted) => {
+        this.#muted = muted;
+        this.#player?.setMuted(muted);
+      },
+    });
+    this.#play();
+    void this.#follow();
+    this.#measure();
+  }
+
+  /** Keeps the list of streams fresh, and starts with its first when the URL named none. */
+  async #follow(): Promise<void> {
+    for (;;) {
+      const list = await listStreams().catch(() => undefined);
+      this.#listed(list);
+      await new Promise((resolve) => setTimeout(resolve, LIST_EVERY_MS));
+    }
+  }
+
+  #listed(list: StreamInfo[] | undefined): void {
+    const first = list?.[0];
+    if (this.#stream === undefined && first) this.#choose(first.name, this.#carriage);
+    if (list) this.#view.streams(list, this.#stream);
+    if (this.#stream !== undefined) return;
+    this.#setState(list ? { kind: "waiting" } : { kind: "error", message: "The server doesn't answer. Trying again." });
+  }
+
+  #choose(stream: string | undefined, carriage: Carriage): void {
+    if (stream === this.#stream && carriage === this.#carriage) return;
+    this.#stream = stream;
+    this.#carriage = carriage;
+    const url = new URL(location.href);
+    if (stream !== undefined) url.searchParams.set("stream", stream);
+    url.searchParams.set("over", carriage);
+    history.replaceState(null, "", url);
+    this.#play();
+  }
+
+  #play(): void {
+    this.#player?.close();
+    this.#timeline?.close();
+    this.#player = undefined;
+    this.#setState({ kind: "connecting" });
+    if (this.#stream !== undefined) {
+      const timeline = new Timeline(this.#carriage, (fired) => this.#fired(fired));
+      this.#timeline = timeline;
+      const sink: Sink = {
+        state: (state) => {
+          if (state.kind === "waiting") timeline.restart();
+          this.#setState(state);
+        },
+        shown: (pts_us) => {
+          this.probe.frames += 1;
+          timeline.shown(pts_us);
+        },
+        event: (event, pts_us) => timeline.add(event, pts_us),
+      };
+      this.#player = this.#carriage === "moq" ? new MoqPlayer(this.#stream, sink) : new FlvPlayer(this.#stream, sink);
+      this.#player.setMuted(this.#muted);
+    }
+    this.#view.play(this.#stream, this.#carriage, this.#player?.element);
+  }
+
+  #setState(state: State): void {
+    const message = state.kind === "error" ? state.message : undefined;
+    if (state.kind === this.probe.state && message === this.probe.message) return;
+    this.probe.state = state.kind;
+    this.probe.message = message;
+    this.#view.state(state, this.#stream);
+  }
+
+  #fired(fired: Fired): void {
+    const { event, ...when } = fired;
+    this.probe.events.push({ id: event.id, ...when });
+    if (this.probe.events.length > EVENTS_KEPT_MAX) this.probe.events.shift();
+    this.#view.fired(fired);
+  }
+
+  #measure(): void {
+    let before = this.probe.frames;
+    setInterval(() => {
+      const live = this.probe.state === "live" ? this.#player : undefined;
+      this.#view.stats(live?.stats(), this.probe.frames - before);
+      before = this.probe.frames;
+    }, 1000);
+  }
+}
+
+const root = document.querySelector<HTMLElement>("#app");
+if (root) window.hawker = new Page(root, new URLSearchParams(location.search)).probe;
