@@ -9,7 +9,7 @@ import { type Carriage, type Fired, Timeline } from "./timeline";
 import { View } from "./view";
 
 const LIST_EVERY_MS = 3000;
-const EVENTS_KEPT_MAX = 1000;
+const KEPT_MAX = 1000;
 
 /** What tests read. */
 interface Probe {
@@ -17,6 +17,8 @@ interface Probe {
   message: string | undefined;
   /** Frames shown since the page opened. */
   frames: number;
+  /** The PTS of the latest of them, oldest first. */
+  shown_us: number[];
   events: { id: string; pts_us?: number; shown_pts_us?: number; carriage: Carriage; replay: boolean }[];
 }
 
@@ -27,7 +29,7 @@ declare global {
 }
 
 class Page {
-  readonly probe: Probe = { state: "connecting", message: undefined, frames: 0, events: [] };
+  readonly probe: Probe = { state: "connecting", message: undefined, frames: 0, shown_us: [], events: [] };
   readonly #view: View;
   #stream: string | undefined;
   #carriage: Carriage;
@@ -94,6 +96,8 @@ class Page {
         },
         shown: (pts_us) => {
           this.probe.frames += 1;
+          this.probe.shown_us.push(pts_us);
+          if (this.probe.shown_us.length > KEPT_MAX) this.probe.shown_us.shift();
           timeline.shown(pts_us);
         },
         event: (event, pts_us) => timeline.add(event, pts_us),
@@ -115,7 +119,7 @@ class Page {
   #fired(fired: Fired): void {
     const { event, ...when } = fired;
     this.probe.events.push({ id: event.id, ...when });
-    if (this.probe.events.length > EVENTS_KEPT_MAX) this.probe.events.shift();
+    if (this.probe.events.length > KEPT_MAX) this.probe.events.shift();
     this.#view.fired(fired);
   }
 
