@@ -1,3 +1,5 @@
+//! The envelope against the signed vectors, and what it refuses.
+
 use serde_json::json;
 
 use super::*;

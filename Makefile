@@ -1,0 +1,36 @@
+# make run    from a fresh checkout to a running server with a sample stream
+# make test   everything CI runs (.ci/run only calls it)
+# make setup  what the tests need and this machine lacks
+
+# nextest and cargo-deny live in the tree when the machine has none.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+CONSOLE := src/console/app
+CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+.PHONY: run test setup console
+
+run: console
+	cargo build --release --locked
+	target/release/hawker dev
+
+# One profile throughout: the dependencies are built once, and what is tested is what is shipped.
+# nextest comes last, so that its summary does.
+test: setup console
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
+	cargo deny --locked check bans licenses sources
+	npm --prefix $(CONSOLE) test
+	cargo test --release --locked --doc
+	cargo nextest run --release --locked
+
+setup:
+	tools/setup.sh
+
+console: $(CONSOLE)/dist/app.js
+
+$(CONSOLE)/dist/app.js: $(CONSOLE_SOURCES)
+	npm --prefix $(CONSOLE) ci --no-audit --no-fund
+	npm --prefix $(CONSOLE) run build
+	@touch $@
