@@ -1,0 +1,158 @@
+//! Processes that end: with the test, when it fails, and when the test itself is killed.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Duration,
+};
+
+/// No peer runs longer, whatever becomes of the test: it runs under timeout(1).
+const LIFETIME_S_MAX: &str = "90";
+
+/// Longest wait for something a peer should print.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// A process in the background; it is killed, with its children, when dropped.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &Command) -> Self {
+        let name = command.get_program().display().to_string();
+        let mut child = limited(command, LIFETIME_S_MAX)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stdout = Lines::collect(format!("{name} stdout"), child.stdout.take().unwrap());
+        let stderr = Lines::collect(format!("{name} stderr"), child.stderr.take().unwrap());
+        Self { name, child, stdout, stderr }
+    }
+
+    /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
+    pub(crate) fn kill(&mut self) {
+        self.signal("-KILL", &format!("-{}", self.child.id()));
+    }
+
+    fn signal(&mut self, signal: &str, to: &str) {
+        if self.child.try_wait().unwrap().is_none() {
+            Command::new("kill").args([signal, "--", to]).stderr(Stdio::null()).status().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // timeout(1) passes it on, and kills whoever needs more than a second.
+        self.signal("-TERM", &self.child.id().to_string());
+        if thread::panicking() {
+            eprintln!("--- {} ---\n{}{}", self.name, self.stdout.tail(), self.stderr.tail());
+        }
+    }
+}
+
+/// Runs to the end; more than `seconds` is a failure.
+pub(crate) fn run(seconds: u32, command: &Command) -> Output {
+    let output = limited(command, &seconds.to_string()).stdin(Stdio::null()).output().unwrap();
+    assert_ne!(
+        output.status.code(),
+        Some(124),
+        "still running after {seconds} s: {command:?}\n{}",
+        text(&output.stderr)
+    );
+    output
+}
+
+/// Like [`run`], and the exit status must be zero; returns what it printed.
+pub(crate) fn run_ok(seconds: u32, command: &Command) -> String {
+    let output = run(seconds, command);
+    assert!(output.status.success(), "{}: {command:?}\n{}", output.status, text(&output.stderr));
+    text(&output.stdout)
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn limited(command: &Command, seconds: &str) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after=1", seconds]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+/// What a process has printed so far, and a way to wait for more.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    name: String,
+    printed: Arc<(Mutex<Printed>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn collect(name: String, from: impl Read + Send + 'static) -> Self {
+        let printed = Arc::<(Mutex<Printed>, Condvar)>::default();
+        let shared = Arc::clone(&printed);
+        thread::spawn(move || {
+            let (printed, changed) = &*shared;
+            for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+                printed.lock().unwrap().lines.push(text(&line));
+                changed.notify_all();
+            }
+            printed.lock().unwrap().ended = true;
+            changed.notify_all();
+        });
+        Self { name, printed }
+    }
+
+    /// Waits until `find` finds its thing among all lines so far.
+    pub(crate) fn wait<T>(&self, what: &str, mut find: impl FnMut(&[String]) -> Option<T>) -> T {
+        let (printed, changed) = &*self.printed;
+        let mut found = None;
+        let (printed, _) = changed
+            .wait_timeout_while(printed.lock().unwrap(), WAIT_MAX, |printed| {
+                found = find(&printed.lines);
+                found.is_none() && !printed.ended
+            })
+            .unwrap();
+        let ended = printed.ended;
+        drop(printed);
+        found.unwrap_or_else(|| {
+            let how = if ended { "ended" } else { "timed out" };
+            panic!("{how} before {what}; {}:\n{}", self.name, self.tail())
+        })
+    }
+
+    /// Waits for a line that contains `needle`.
+    pub(crate) fn wait_line(&self, needle: &str) -> String {
+        self.wait(needle, |lines| lines.iter().find(|line| line.contains(needle)).cloned())
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.printed.0.lock().unwrap().lines.clone()
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.all();
+        let short = |line: &String| line.chars().take(300).chain(['\n']).collect::<String>();
+        lines.iter().skip(lines.len().saturating_sub(30)).map(short).collect()
+    }
+}

@@ -1,0 +1,179 @@
+//! What foreign players see at the edge, over HTTP-FLV and over RTMP: the stream at once, through the publisher's
+//! reconnects, with the events beside their frames.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
+
+mod common;
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};
+
+use common::{Dev, H264_AAC, Kind, Packet, Process, Viewer, assert_even, ffmpeg, ffmpeg_9, publish, run_ok};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+#[test]
+fn viewers_start_at_once_with_a_keyframe() {
+    let dev = Dev::start();
+    // The next keyframe is 10 s away: only the cached group can be quick.
+    let ffmpeg = Process::spawn(ffmpeg("ffmpeg").args(H264_AAC).args(["-g", "250"]).arg(&dev.origin.publish_url));
+    ffmpeg.stdout.wait_line("out_time=00:00:01");
+    for url in dev.edge.watch_urls() {
+        // The first viewer makes the edge subscribe, the second finds the stream there.
+        for viewer in ["first", "second"] {
+            let started = Instant::now();
+            let packets = Viewer::watch(&url).wait_frames(1);
+            let join = started.elapsed();
+            assert!(packets.iter().find(|packet| packet.kind == Kind::Video).is_some_and(|frame| frame.is_key));
+            assert!(join < Duration::from_secs(1), "the {viewer} viewer of {url} waited {join:?}");
+        }
+    }
+}
+
+#[test]
+fn viewers_stay_through_a_killed_encoder() {
+    let dev = Dev::start();
+    let mut first = publish(&dev.origin.publish_url);
+    let viewers = dev.edge.watch_urls().map(|url| Viewer::watch(&url));
+    let before = viewers.each_ref().map(|viewer| viewer.wait_frames(30).len());
+    first.kill();
+    // Its timestamps start at 0 again.
+    let _second = publish(&dev.origin.publish_url);
+    for (viewer, before) in viewers.iter().zip(before) {
+        let packets = viewer.wait("the second encoder's frames", |packets| {
+            let gap = packets.iter().skip(before).position(|packet| packet.kind == Kind::Video && packet.is_key)?;
+            (packets.len() > before + gap + 100).then(|| packets.to_vec())
+        });
+        // As long as the pause was, at most.
+        assert_even(&packets, 10_000);
+    }
+}
+
+#[test]
+fn hevc_av1_and_opus_pass_through_unchanged() {
+    let ffmpeg_9 = ffmpeg_9();
+    for (video, audio, options) in [
+        ("hevc", "aac", "-c:v libx265 -preset ultrafast -x265-params log-level=none:bframes=0 -c:a aac"),
+        ("av1", "opus", "-c:v libaom-av1 -usage realtime -cpu-used 10 -c:a libopus"),
+    ] {
+        let dev = Dev::start();
+        let mut command = ffmpeg(&ffmpeg_9);
+        command.args(options.split(' ')).args(["-g", "25", "-f", "flv", "-rtmp_enhanced_codecs", "hvc1,av01,Opus"]);
+        let publisher = Process::spawn(command.arg(&dev.origin.publish_url));
+        publisher.stdout.wait_line("out_time=00:00:02");
+        // The same ffmpeg decodes it: a wrong configuration record or a cut frame is an error.
+        let mut reader = Command::new(&ffmpeg_9);
+        reader.args(["-nostdin", "-loglevel", "info", "-xerror", "-i", &dev.edge.flv_url()]);
+        reader.args(["-t", "2", "-f", "null", "-"]);
+        let output = common::run(20, &reader);
+        let seen = common::text(&output.stderr);
+        assert!(output.status.success(), "{video}: {seen}");
+        for codec in [format!("Video: {video}"), format!("Audio: {audio}"), "320x180".into()] {
+            assert!(seen.contains(&codec), "no {codec}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn a_product_card_arrives_beside_its_frame() {
+    let dev = Dev::start();
+    let _ffmpeg = publish(&dev.origin.publish_url);
+    let card = |sku: &str| json!({"type": "card.show", "op": "set", "key": "card:main", "data": {"sku": sku}, "at": {"now": true}});
+    let first = dev.send_event(&card("SKU-1"));
+    for url in dev.edge.watch_urls() {
+        let viewer = Viewer::watch_with_data(&url);
+        let state = viewer.wait("the card that was already shown", |packets| events(packets).first().cloned());
+        assert!(state.json.contains(first["id"].as_str().unwrap()), "{state:?}");
+
+        let sent = dev.send_event(&card("SKU-2"));
+        let id = sent["id"].as_str().unwrap();
+        let (event, frame) = viewer.wait("the new card and its frame", |packets| {
+            let event = events(packets).into_iter().find(|event| event.json.contains(id))?;
+            let frame = packets.get(event.index..)?.iter().find(|packet| packet.kind == Kind::Video)?;
+            Some((event, frame.clone()))
+        });
+        let stamped: Value = serde_json::from_str(&event.json).unwrap();
+        for field in ["id", "seq", "type", "key", "data", "time"] {
+            assert_eq!(stamped[field], sent[field], "{field} on the way from API to {url}");
+        }
+        assert_eq!(event.ts_ms, frame.pts as f64, "the event belongs to the frame that follows it: {url}");
+    }
+}
+
+#[test]
+fn vlc_plays_flv_and_rtmp() {
+    let dev = Dev::start();
+    let _ffmpeg = publish(&dev.origin.publish_url);
+    for url in dev.edge.watch_urls() {
+        let home = tempfile::tempdir().unwrap();
+        let saved = home.path().join("played.ts");
+        let sink = format!("#std{{access=file,mux=ts,dst={}}}", saved.display());
+        let mut vlc = as_nobody("vlc", home.path());
+        vlc.args([
+            "--intf",
+            "dummy",
+            "--no-dbus",
+            "--run-time=3",
+            "--play-and-exit",
+            "--sout",
+            &sink,
+            &url,
+            "vlc://quit",
+        ]);
+        run_ok(20, &vlc);
+        let [audio, video] = common::ffprobe(saved.to_str().unwrap());
+        assert_eq!((&audio["codec_name"], &video["codec_name"]), (&"aac".into(), &"h264".into()), "{url}");
+    }
+}
+
+#[test]
+fn ffplay_plays_flv_and_rtmp() {
+    let dev = Dev::start();
+    let _ffmpeg = publish(&dev.origin.publish_url);
+    for url in dev.edge.watch_urls() {
+        let mut ffplay = Command::new("ffplay");
+        // The filters report each frame as it is about to be shown or heard, at the pace of the player's clock.
+        ffplay.args(["-loglevel", "info", "-nostats", "-vf", "showinfo", "-af", "ashowinfo", &url]);
+        let ffplay = Process::spawn(ffplay.envs([("SDL_VIDEODRIVER", "dummy"), ("SDL_AUDIODRIVER", "dummy")]));
+        ffplay.stderr.wait_line("n:  50 pts:");
+        ffplay.stderr.wait_line("n:50 pts:");
+    }
+}
+
+/// VLC refuses to be root.
+fn as_nobody(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        run_ok(5, Command::new("chown").arg("nobody").arg(home));
+        command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+    }
+    command.env("HOME", home);
+    command
+}
+
+/// One `onLiveEvent` script tag as it lies among the packets.
+#[derive(Debug, Clone)]
+struct Event {
+    index: usize,
+    ts_ms: f64,
+    json: String,
+}
+
+fn events(packets: &[Packet]) -> Vec<Event> {
+    let tags = packets.iter().enumerate().filter(|(_, packet)| packet.kind == Kind::Data);
+    tags.filter_map(|(index, tag)| {
+        // AMF0: a key, then a marker and the value. A number is 8 bytes, a string has 2 bytes of length.
+        let (_, ts) = split_after(&tag.data, b"\0\x02ts\0")?;
+        let (_, json) = split_after(&tag.data, b"\0\x04json\x02")?;
+        let (length, json) = json.split_first_chunk::<2>()?;
+        let json = json.get(..u16::from_be_bytes(*length).into())?;
+        let ts_ms = f64::from_be_bytes(*ts.first_chunk()?);
+        Some(Event { index, ts_ms, json: String::from_utf8(json.to_vec()).ok()? })
+    })
+    .collect()
+}
+
+fn split_after<'a>(bytes: &'a [u8], marker: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = bytes.windows(marker.len()).position(|window| window == marker)?;
+    bytes.split_at_checked(at + marker.len())
+}
