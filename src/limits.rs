@@ -94,3 +94,99 @@ pub const AMF0_AUTHORISED_STRING_BYTES_MAX: usize = 64 * 1024;
 pub const METADATA_ENTRIES_MAX: usize = 64;
 /// Longest key or string of an `onMetaData` entry; a longer entry is dropped.
 pub const METADATA_STRING_BYTES_MAX: usize = 1024;
+
+// --- RTMP sessions ----------------------------------------------------------------------------------
+
+/// A publisher that sends nothing for this long is taken for gone; viewers stay for the reconnect window.
+pub const RTMP_PUBLISHER_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A refused stream key is answered after at least this long …
+pub const AUTH_FAILURE_DELAY_MIN: Duration = Duration::from_millis(500);
+/// … and at most this long.
+pub const AUTH_FAILURE_DELAY_MAX: Duration = Duration::from_millis(2000);
+/// How long a peer gets to read our last words.
+pub const RTMP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// --- Stopping ---------------------------------------------------------------------------------------
+
+/// After SIGTERM sessions have this long to wind up; then they are cut off.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- RTMP, work in proportion to bytes --------------------------------------------------------------
+
+/// Average bytes a chunk must have, its header included; a session below it, after the allowance, is closed.
+/// The smallest honest traffic is silence: a one-byte header and a frame of seven.
+pub const RTMP_CHUNK_BYTES_MIN: u64 = 8;
+/// Allowance of chunks of any size, so that a `connect` cut into single bytes is read.
+pub const RTMP_TINY_CHUNKS_MAX: u64 = 4096;
+
+// --- RTMP names -------------------------------------------------------------------------------------
+
+/// Longest app, stream name, or tcUrl without its query; a longer one closes the session.
+pub const RTMP_NAME_BYTES_MAX: usize = 256;
+/// Longest query of name, app and tcUrl together: room for a token; a longer one closes the session.
+pub const RTMP_QUERY_BYTES_MAX: usize = 4 * 1024;
+// --- MoQ --------------------------------------------------------------------------------------------
+
+/// Longest control message or SETUP; a longer one ends the session. Eight streams of it stay within the
+/// 128 KiB that a peer without SETUP may cost.
+pub const MOQ_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Parameters in a SETUP; more ends the session.
+pub const MOQ_PARAMETERS_MAX: usize = 64;
+/// Longest hop chain of an announcement; a longer one ends the session.
+pub const MOQ_HOPS_MAX: usize = 32;
+/// Longest frame of a group: the largest coded frame and its head. Only upstreams may send frames.
+pub const MOQ_FRAME_BYTES_MAX: usize = RTMP_MESSAGE_BYTES_MAX + 64;
+/// Longest catalog we read from a publisher.
+pub const MOQ_CATALOG_BYTES_MAX: usize = 256 * 1024;
+/// Longest codec configuration in the line track.
+pub const MOQ_DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
+/// Publisher metadata values in the line track; more are left behind.
+pub const MOQ_METADATA_MAX: usize = 64;
+/// Longest publisher metadata key or string in the line track; a longer value is left behind.
+pub const MOQ_METADATA_STRING_BYTES_MAX: usize = 4 * 1024;
+/// Records that begin an `events` group; older ones are left out.
+pub const MOQ_EVENTS_RECENT_MAX: usize = 64;
+/// The same in bytes.
+pub const MOQ_EVENTS_RECENT_BYTES_MAX: usize = 32 * 1024;
+/// Records after which an `events` group is rolled.
+pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
+/// QUIC handshakes in flight per listener before peers must prove their address (Retry).
+pub const MOQ_HANDSHAKES_BEFORE_RETRY: usize = 512;
+/// Sessions of one listener that have not set up; further ones are refused.
+pub const MOQ_PENDING_MAX: usize = 4096;
+/// The same from one address.
+pub const MOQ_PENDING_PER_ADDRESS_MAX: usize = 256;
+/// Sessions of one listener; further ones are refused.
+pub const MOQ_SESSIONS_MAX: usize = 16_000;
+/// Time for the QUIC and TLS handshake.
+pub const MOQ_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time from the handshake to the end of SETUP, and for each later request to arrive whole.
+pub const MOQ_SETUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams a peer may have open before it has set up, each way.
+pub const MOQ_SETUP_STREAMS_MAX: u32 = 4;
+/// Streams a viewer may have open: four tracks, each with its TRACK and SUBSCRIBE, and the announcements.
+pub const MOQ_VIEWER_STREAMS_MAX: u32 = 32;
+/// Streams an edge may have open: two for each stream it pulls.
+pub const MOQ_EDGE_STREAMS_MAX: u32 = 16 * 1024;
+/// Bytes a peer may send us unread. Requests are all that peers send.
+pub const MOQ_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes in flight to a viewer: 10 Mbit/s over 200 ms. All else waits in the shared ring.
+pub const MOQ_SEND_WINDOW_BYTES: u64 = 256 * 1024;
+/// Bytes in flight to an edge.
+pub const MOQ_EDGE_SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes an upstream may send us unread.
+pub const MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Groups an upstream may send us at once.
+pub const MOQ_UPSTREAM_STREAMS_MAX: u32 = 16 * 1024;
+/// Time a draining session has to go elsewhere after GOAWAY; then it is closed.
+pub const MOQ_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to reach a server; an edge then tries its next upstream.
+pub const MOQ_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Frames of one subscription that wait for their reader; then the server is held back.
+pub const MOQ_SUBSCRIPTION_QUEUE_MAX: usize = 256;
+/// Groups of one track that wait for an older one; then the oldest is given up.
+pub const MOQ_REORDER_GROUPS_MAX: usize = 8;
+/// Audio frames of a stream that wait for its first keyframe from upstream; the oldest go first.
+pub const MOQ_AUDIO_HELD_MAX: usize = 512;
+/// Event ids by which an edge knows what it has already delivered, a stream.
+pub const MOQ_EVENT_IDS_MAX: usize = 1024;

@@ -1,1 +1,257 @@
-//! Wires the parts into a running server.
+//! Wires the parts into a running server: shards, listeners, and an orderly end.
+//!
+//! [`Server::bind`] opens every port, so that a taken one is an error before anything runs; [`Server::run`]
+//! returns when it was told to stop and the sessions are gone.
+
+mod http;
+mod rtmp;
+mod trust;
+
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+    thread,
+};
+
+use parking_lot::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock,
+    config::{Config, Role},
+    control::{api::MoqAddress, auth::Auth},
+    egress::Egress,
+    hub::{self, Hub},
+    limits,
+    net::{
+        self,
+        guard::FailedAuth,
+        pending::Pending,
+        tcp::{self, BindError},
+        tls::{Fingerprint, TlsError},
+        udp,
+    },
+    observe::{health::Health, metrics::Metrics},
+    relay::{self, Relay, Upstream},
+    secret::Digest,
+    task,
+};
+
+/// What the shards of a node share.
+struct Node {
+    config: Config,
+    hub: Arc<Hub>,
+    auth: Arc<Auth>,
+    failed_auth: Arc<Mutex<FailedAuth>>,
+    egress: Arc<Egress>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    relay: Arc<Relay>,
+    pending: Pending,
+    moq: MoqAddress,
+    /// Cancelled to stop: listeners close, sessions wind up.
+    stop: CancellationToken,
+    /// The sessions that get time to wind up.
+    sessions: TaskTracker,
+}
+
+/// A server whose ports are open.
+pub struct Server {
+    node: Arc<Node>,
+    shards: Vec<Shard>,
+    addresses: Addresses,
+    quic: quinn::ServerConfig,
+    fingerprint: Fingerprint,
+    /// Where an edge takes its streams from.
+    upstream: Option<Upstream>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// RTMP.
+    pub rtmp: SocketAddr,
+    /// HTTP for viewers.
+    pub http: SocketAddr,
+    /// API, metrics, health.
+    pub admin: SocketAddr,
+    /// QUIC.
+    pub moq: SocketAddr,
+}
+
+/// One shard's listeners.
+struct Shard {
+    rtmp: TcpListener,
+    http: TcpListener,
+    /// On the first shard, unless it is the same as `http`.
+    admin: Option<TcpListener>,
+    moq: UdpSocket,
+}
+
+/// Why a server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate or key is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Server {
+    /// Opens every port that `config` names.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let identity = trust::identity(&config.moq)?;
+        let quic = relay::server_config(&identity)?;
+        let count = match config.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        };
+        let rtmp = tcp::listen("RTMP", config.rtmp.listen, count)?;
+        let http = tcp::listen("HTTP", config.http.listen, count)?;
+        let moq = udp::bind("MoQ", config.moq.listen, count)?;
+        let mut admin = match config.admin.listen == config.http.listen {
+            true => None,
+            false => tcp::listen("admin HTTP", config.admin.listen, 1)?.pop(),
+        };
+        let tcp_address = |listener: Option<&TcpListener>, asked| {
+            listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
+        };
+        let http_address = tcp_address(http.first(), config.http.listen);
+        let addresses = Addresses {
+            rtmp: tcp_address(rtmp.first(), config.rtmp.listen),
+            http: http_address,
+            admin: tcp_address(admin.as_ref(), http_address),
+            moq: moq.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.moq.listen),
+        };
+        let fingerprint = identity.fingerprint();
+        let moq_address = MoqAddress {
+            port: addresses.moq.port(),
+            certificate_sha256: config.moq.cert.is_none().then(|| Digest::from(fingerprint).to_string()),
+        };
+        let node = Arc::new(Node::new(config, moq_address));
+        let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
+        let listeners = rtmp.into_iter().zip(http).zip(moq);
+        let shards = listeners.map(|((rtmp, http), moq)| Shard { rtmp, http, moq, admin: admin.take() }).collect();
+        Ok(Self { node, shards, addresses, quic, fingerprint, upstream })
+    }
+
+    /// Where it listens: what port 0 became.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// SHA-256 of the certificate that QUIC clients are shown.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Tells [`Server::run`] to stop when it is cancelled.
+    pub fn stop(&self) -> CancellationToken {
+        self.node.stop.clone()
+    }
+
+    /// Serves until told to stop; then sessions have [`limits::DRAIN_TIMEOUT`] to wind up.
+    pub fn run(self) {
+        let (node, mut upstream) = (self.node, self.upstream);
+        let mut shards = Vec::new();
+        for (index, shard) in self.shards.into_iter().enumerate() {
+            let (node, quic, upstream) = (node.clone(), self.quic.clone(), upstream.take());
+            let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(shard.run(node, quic, upstream)),
+                Err(error) => tracing::error!(%error, "a shard could not start"),
+            };
+            shards.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run));
+        }
+        node.health.set_listening();
+        for shard in shards {
+            // A shard that panicked has said so itself.
+            let _ = shard.map(thread::JoinHandle::join);
+        }
+        tracing::info!("stopped");
+    }
+}
+
+impl Node {
+    fn new(config: Config, moq: MoqAddress) -> Self {
+        let settings = hub::Settings {
+            ring_bytes_max: config.hub.ring_bytes_max,
+            gops_max: config.hub.gops_max,
+            reconnect_window: config.hub.reconnect_window(),
+            linger: config.hub.linger(),
+        };
+        let lag_us_max = i64::try_from(config.hub.lag_max().as_micros()).unwrap_or(i64::MAX);
+        let auth = Arc::new(Auth::new(&config.auth));
+        let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
+        let egress = Arc::new(Egress::new(&settings, lag_us_max));
+        let hub = Hub::new(settings);
+        Self {
+            relay: Relay::new(hub.clone(), auth.clone(), metrics.clone(), config.hub.lag_max()),
+            auth,
+            failed_auth: Arc::default(),
+            egress,
+            metrics,
+            health: Health::new(config.role == Role::Edge),
+            pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
+            moq,
+            stop: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            hub,
+            config,
+        }
+    }
+
+    /// Brings the gauges up to date; the rest is counted where it happens.
+    fn observe(&self) {
+        let streams = self.hub.list();
+        let ring_bytes: usize = streams.iter().map(|stream| stream.ring().bytes()).sum();
+        self.metrics.streams.set(i64::try_from(streams.len()).unwrap_or(i64::MAX));
+        self.metrics.ring_bytes.set(i64::try_from(ring_bytes).unwrap_or(i64::MAX));
+        let late: u64 = streams.iter().map(|stream| stream.stats.take_events_late()).sum();
+        self.metrics.events_late.inc_by(late);
+    }
+}
+
+impl Shard {
+    async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>) {
+        let with_admin = node.config.admin.listen == node.config.http.listen;
+        let http = net::http::serve(self.http, http::viewer_routes(&node, with_admin), node.stop.clone());
+        watch("HTTP", http);
+        if let Some(listener) = self.admin {
+            watch("admin HTTP", net::http::serve(listener, http::admin_routes(&node), node.stop.clone()));
+        }
+        let rtmp = {
+            let node = node.clone();
+            tcp::accept(self.rtmp, node.stop.clone(), move |stream, peer| {
+                node.sessions.track_future(rtmp::session(node.clone(), stream, peer))
+            })
+        };
+        watch("RTMP", rtmp);
+        match relay::listen(node.relay.clone(), self.moq, quic) {
+            Ok(listener) => {
+                drop(task::spawn("MoQ listener", node.sessions.track_future(listener.run(node.stop.clone()))))
+            }
+            Err(error) => tracing::error!(%error, "MoQ can't be served"),
+        }
+        if let Some(upstream) = upstream {
+            task::spawn("upstream", upstream.run(node.stop.clone()));
+        }
+        node.stop.cancelled().await;
+        node.health.drain();
+        node.sessions.close();
+        if tokio::time::timeout(limits::DRAIN_TIMEOUT, node.sessions.wait()).await.is_err() {
+            tracing::warn!(sessions = node.sessions.len(), "sessions were cut off");
+        }
+    }
+}
+
+/// Runs a listener; its end before the server's is an error that must be seen.
+fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>> + Send + 'static) {
+    task::spawn("listener", async move {
+        if let Err(error) = listener.await {
+            tracing::error!(%error, "{what} stopped listening");
+        }
+    });
+}

@@ -21,7 +21,7 @@ use syn::{
 const FILE_LINES_MAX: usize = 700;
 
 /// Modules without rank: any part may use them, and they use only `media` and each other.
-const LEAVES: &[&str] = &["net", "observe", "clock", "limits", "config", "task", "secret"];
+const LEAVES: &[&str] = &["secret", "net", "observe", "clock", "limits", "config", "task", "secret"];
 
 /// The import table: a top-level module, and what of ours it may use besides itself.
 const IMPORTS: &[(&str, &[&str])] = &[

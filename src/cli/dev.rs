@@ -1,13 +1,23 @@
 //! `hawker dev`: an origin and an edge on loopback, joined by real QUIC, for trying things out.
 
 use std::{
-    io,
+    fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    thread,
 };
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use super::Outcome;
+use super::{Outcome, sample};
+use crate::{
+    config::{Config, PlayPolicy, PublishKey, Role, Token, TokenRole},
+    observe::log,
+    secret::{Digest, Secret},
+    server::Server,
+};
 
 /// Arguments of `hawker dev`.
 #[derive(Debug, clap::Args)]
@@ -58,14 +68,7 @@ impl Info {
 
     /// Writes it, readable for this user only: it holds keys.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        use std::{io::Write, os::unix::fs::OpenOptionsExt};
-        // A new file each time: an old one may have other rights, or be a link.
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())
+        write_private(path, serde_json::to_string(self)?.as_bytes())
     }
 
     /// Reads what a running `hawker dev` has written.
@@ -75,8 +78,218 @@ impl Info {
 }
 
 /// Runs until the process is told to end.
-pub fn run(_args: Args) -> Outcome {
-    Err("dev is not built yet".into())
+pub fn run(args: Args) -> Outcome {
+    log::init("info", log::Format::Text);
+    let data = Data::open(args.data.as_deref())?;
+    let keys = Keys::load_or_make(&data.path)?;
+    let ports = Ports::new(args.port_base)?;
+    let origin = Server::bind(origin_config(&keys, &ports, &data.path.join("origin")))?;
+    let edge = Server::bind(edge_config(&keys, &ports, &data.path.join("edge"), &origin))?;
+    let info = Info::new(&keys, &origin, &edge);
+    if args.json {
+        println!("{}", serde_json::to_string(&info)?);
+    } else {
+        print!("{}", Welcome { info: &info, sample: !args.no_sample });
+    }
+    if let Err(error) = info.save(&Info::default_path()) {
+        tracing::warn!(%error, "other hawker tools will need --api and --token");
+    }
+    let stop = CancellationToken::new();
+    super::stop_on_signal(stop.clone())?;
+    let nodes = [origin, edge].map(|server| {
+        let (server_stop, stop) = (server.stop(), stop.clone());
+        (thread::spawn(move || server.run()), server_stop, stop)
+    });
+    super::block_on(async {
+        let sample = async {
+            if !args.no_sample {
+                sample::run(&info).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sample => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    })?;
+    for (node, server_stop, _) in nodes {
+        server_stop.cancel();
+        // A node that panicked has said so itself.
+        let _ = node.join();
+    }
+    Ok(())
+}
+
+/// Writes a file that only this user may read.
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    // A new file each time: an old one may have other rights, or be a link.
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)
+}
+
+/// Where keys and state are kept; a temporary directory goes with the process.
+struct Data {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Data {
+    fn open(asked: Option<&Path>) -> io::Result<Self> {
+        let data = match asked {
+            Some(path) => Self { path: path.to_owned(), temporary: false },
+            None => {
+                let unique = format!("hawker-dev-{:08x}", rand::random::<u32>());
+                Self { path: std::env::temp_dir().join(unique), temporary: true }
+            }
+        };
+        std::fs::create_dir_all(&data.path)?;
+        Ok(data)
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        if self.temporary {
+            // What is left behind is swept with the system's temporary files.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The secrets of a development server; with `--data` they stay, so that OBS needs no new key.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    publish: String,
+    api: String,
+    relay: String,
+}
+
+impl Keys {
+    fn load_or_make(data: &Path) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let path = data.join("keys.json");
+        match std::fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let random = || format!("{:032x}", rand::random::<u128>());
+                let keys = Self { publish: random(), api: random(), relay: random() };
+                write_private(&path, serde_json::to_string(&keys)?.as_bytes())?;
+                Ok(keys)
+            }
+            Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        }
+    }
+}
+
+/// The ports of both nodes.
+struct Ports {
+    origin: [u16; 3],
+    edge: [u16; 3],
+}
+
+impl Ports {
+    fn new(base: Option<u16>) -> Result<Self, String> {
+        let Some(base) = base else {
+            return Ok(Self { origin: [1935, 8080, 4443], edge: [1936, 8081, 4444] });
+        };
+        let port =
+            |n: u16| base.checked_add(n).ok_or(format!("--port-base {base}: six ports from there on are needed"));
+        Ok(Self { origin: [port(0)?, port(1)?, port(2)?], edge: [port(3)?, port(4)?, port(5)?] })
+    }
+}
+
+/// Loopback only: the one place where everybody may watch without being asked for it in a configuration.
+fn node_config(role: Role, ports: [u16; 3], data: &Path) -> Config {
+    let [rtmp, http, moq] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut config = Config { role, shards: 1, data_dir: data.to_owned(), ..Config::default() };
+    config.rtmp.listen = rtmp;
+    config.http.listen = http;
+    config.admin.listen = http;
+    config.moq.listen = moq;
+    config.auth.play = PlayPolicy::Anyone;
+    config
+}
+
+fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
+    let mut config = node_config(Role::Origin, ports.origin, data);
+    config.auth.publish = vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish) }];
+    config.auth.token = vec![
+        api_token(keys),
+        Token { prefix: String::new(), token_sha256: Digest::of(&keys.relay), roles: vec![TokenRole::Relay] },
+    ];
+    config
+}
+
+fn edge_config(keys: &Keys, ports: &Ports, data: &Path, origin: &Server) -> Config {
+    let mut config = node_config(Role::Edge, ports.edge, data);
+    config.auth.token = vec![api_token(keys)];
+    config.upstream.urls = Url::parse(&format!("moqt://{}", origin.addresses().moq)).into_iter().collect();
+    config.upstream.cert_sha256 = Some(origin.fingerprint().into());
+    config.upstream.token = Some(Secret::new(&keys.relay));
+    config
+}
+
+fn api_token(keys: &Keys) -> Token {
+    let roles = vec![TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Play];
+    Token { prefix: String::new(), token_sha256: Digest::of(&keys.api), roles }
+}
+
+impl Info {
+    fn new(keys: &Keys, origin: &Server, edge: &Server) -> Self {
+        let publish_url = format!("rtmp://{}/live/room?key={}", origin.addresses().rtmp, keys.publish);
+        let node = |server: &Server| {
+            let at = server.addresses();
+            Node {
+                rtmp: format!("rtmp://{}", at.rtmp),
+                http: format!("http://{}", at.http),
+                moq: format!("https://{}", at.moq),
+                publish_url: publish_url.clone(),
+                api_token: keys.api.clone(),
+            }
+        };
+        Self { origin: node(origin), edge: node(edge) }
+    }
+}
+
+/// What a person reads first.
+struct Welcome<'a> {
+    info: &'a Info,
+    sample: bool,
+}
+
+impl fmt::Display for Welcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Info { origin, edge } = self.info;
+        let (server, key) = origin.publish_url.rsplit_once('/').unwrap_or((&origin.publish_url, ""));
+        let watched = if self.sample { "live/sample" } else { "live/room" };
+        writeln!(f, "hawker dev: an origin and an edge, joined by QUIC. Open to this machine only.\n")?;
+        writeln!(f, "Push from OBS (Settings > Stream > Custom):")?;
+        writeln!(f, "  Server      {server}\n  Stream Key  {key}")?;
+        writeln!(f, "or  ffmpeg -re -i FILE -c copy -f flv '{}'\n", origin.publish_url)?;
+        if self.sample {
+            writeln!(f, "A sample anchor is on air as live/sample, with a product card every 10 s.\n")?;
+        }
+        writeln!(f, "Watch at the edge:")?;
+        writeln!(f, "  browser     {}/?stream={watched}", edge.http)?;
+        writeln!(f, "  HTTP-FLV    ffplay -fflags nobuffer {}/{watched}.flv", edge.http)?;
+        writeln!(f, "  RTMP        vlc {}/{watched}", edge.rtmp)?;
+        writeln!(f, "  MoQ         hawker watch {}/{watched}\n", edge.moq)?;
+        writeln!(f, "Send a card:")?;
+        writeln!(f, "  hawker event {watched} card.show sku=SKU-1 name='Wool coat' price_minor=89900 currency=CNY")?;
+        writeln!(
+            f,
+            "  curl {}/v1/streams/{watched}/events -H 'Authorization: Bearer {}' \\",
+            origin.http, origin.api_token
+        )?;
+        let card = r#"{"type":"card.show","op":"set","key":"card:main","data":{"sku":"SKU-1","name":"Wool coat"}}"#;
+        writeln!(f, "    -H 'Content-Type: application/json' -d '{card}'\n")?;
+        writeln!(f, "Ctrl-C stops both.")
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 //!
 //! Exit codes: 0 done, 1 failed (the reason is on stderr), 2 not understood.
 
-use std::{error::Error, future::Future, path::PathBuf};
+use std::{error::Error, future::Future, io, path::PathBuf, process, thread};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
 pub mod dev;
 pub mod event;
 pub mod push;
+mod sample;
 pub mod serve;
 pub mod watch;
 
@@ -69,6 +72,29 @@ impl Cli {
 /// Runs a tool on a runtime of one thread.
 fn block_on(tool: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(tool)
+}
+
+/// Cancels `stop` at SIGTERM or Ctrl-C; a second one ends the process at once.
+fn stop_on_signal(stop: CancellationToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime
+        .block_on(async { io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
+    let (mut terminate, mut interrupt) = signals?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            for stopping in [false, true] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stopping {
+                    process::exit(1);
+                }
+                stop.cancel();
+            }
+        });
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]

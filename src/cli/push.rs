@@ -10,3 +10,8 @@ pub struct Args {}
 pub async fn run(_args: Args) -> Outcome {
     Err("push is not built yet".into())
 }
+/// x
+pub async fn run_sample(_url: &str, stop: impl Future<Output = ()>) -> Outcome {
+    stop.await;
+    Ok(())
+}

@@ -3,10 +3,25 @@
 use std::path::Path;
 
 use super::Outcome;
-use crate::config::Config;
+use crate::{
+    config::{Config, LogFormat},
+    observe::log,
+    server::Server,
+};
 
 /// Runs until the process is told to end.
 pub fn run(config: &Path) -> Outcome {
-    Config::load(config)?;
-    Err("serving is not built yet".into())
+    let config = Config::load(config)?;
+    let format = match config.log.format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    log::init(&config.log.level, format);
+    let role = config.role;
+    let server = Server::bind(config)?;
+    super::stop_on_signal(server.stop())?;
+    let at = server.addresses();
+    tracing::info!(?role, rtmp = %at.rtmp, http = %at.http, admin = %at.admin, moq = %at.moq, "listening");
+    server.run();
+    Ok(())
 }

@@ -1,3 +1,4 @@
 //! The HTTP API and who may do what.
 
+pub mod api;
 pub mod auth;

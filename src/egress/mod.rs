@@ -1,1 +1,14 @@
 //! Viewers are served here: HTTP-FLV and RTMP play.
+//!
+//! Invariant: a viewer is a cursor on a muxed line; the bytes he is sent are shared with all others. Only what
+//! depends on the moment he joined (the prologue) is made for him alone.
+
+pub mod flv;
+mod log;
+mod session;
+mod tags;
+
+pub use flv::publisher_came;
+pub use log::{SessionLog, reason};
+pub use session::{Counters, Session};
+pub use tags::{Carriage, Egress};

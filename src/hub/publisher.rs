@@ -73,6 +73,7 @@ impl Publisher {
             let offset = line.rebase(rebase, frame.dts_us) - frame.dts_us;
             frame.dts_us += offset;
             frame.pts_us += offset;
+            line.keep_order(&mut frame);
             line.push_frame(stream, frame, None);
         })
     }
@@ -140,6 +141,9 @@ impl Line {
     }
 
     fn rebase(&mut self, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
+        if rebase.is_some_and(|session| session.is_restart(dts_us)) {
+            *rebase = None;
+        }
         rebase.get_or_insert_with(|| self.begin_session()).apply(dts_us)
     }
 
@@ -157,6 +161,17 @@ impl Line {
                 Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)
             }
         }
+    }
+
+    /// Within a track, decode times strictly increase, whatever an encoder does; players stop where they don't.
+    fn keep_order(&mut self, frame: &mut Frame) {
+        let newest_us = match frame.track {
+            TrackKind::Video => &mut self.newest_video_us,
+            TrackKind::Audio => &mut self.newest_audio_us,
+        };
+        frame.dts_us = frame.dts_us.max(newest_us.saturating_add(1));
+        frame.pts_us = frame.pts_us.max(frame.dts_us);
+        *newest_us = frame.dts_us;
     }
 
     fn push_frame(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>) {

@@ -1,6 +1,9 @@
 //! One stream: its line, its publisher slot, its events and who waits for it.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
@@ -71,6 +74,13 @@ pub struct Stats {
     pub publishes: AtomicU64,
 }
 
+impl Stats {
+    /// The late events since this was last asked.
+    pub fn take_events_late(&self) -> u64 {
+        self.events_late.swap(0, Ordering::Relaxed)
+    }
+}
+
 /// A stream of this node.
 pub struct Stream {
     name: StreamName,
@@ -93,6 +103,9 @@ pub(super) struct Line {
     pub(super) group: u64,
     /// DTS of the newest frame and when it came; `None` before the first.
     pub(super) newest: Option<(i64, clock::Instant)>,
+    /// DTS of the newest frame of each track.
+    pub(super) newest_video_us: i64,
+    pub(super) newest_audio_us: i64,
 }
 
 impl Stream {
@@ -105,6 +118,8 @@ impl Stream {
             tracks: Arc::new(Tracks::default()),
             group: begin,
             newest: None,
+            newest_video_us: i64::MIN,
+            newest_audio_us: i64::MIN,
         };
         Arc::new(Self {
             ring: Ring::new(bounds),

@@ -1,1 +1,5 @@
 //! Publishers come in here.
+//!
+//! Invariant: ingest turns what a publisher sends into items of the line and never learns who watches.
+
+pub mod rtmp;

@@ -5,3 +5,5 @@ pub mod guard;
 pub mod http;
 pub mod pending;
 pub mod tcp;
+pub mod tls;
+pub mod udp;

@@ -45,6 +45,11 @@ impl Pending {
         counts.total += 1;
         Some(Place { counts: self.counts.clone(), address })
     }
+
+    /// How many places are taken.
+    pub fn taken(&self) -> usize {
+        self.counts.lock().total
+    }
 }
 
 impl Drop for Place {

@@ -1,1 +1,59 @@
 //! MoQ over QUIC: edges and MoQ viewers, one session type.
+//!
+//! ```text
+//!  hub ─► publish (muxers) ─► send ─► session ══ QUIC ══► client ─► reorder ─► subscribe ─► hub of the edge
+//!                                     listener                     upstream (which streams, reconnecting)
+//! ```
+//!
+//! Invariants: payloads are opaque here; a viewer never announces and never sends a group; whatever the number
+//! of viewers, an edge has one subscription per track upstream.
+
+mod client;
+mod listener;
+mod publish;
+mod quic;
+mod reorder;
+mod routes;
+mod send;
+mod session;
+mod subscribe;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+pub use self::{
+    client::{Client, ConnectError, Received, Subscription},
+    listener::{Listener, listen, server_config},
+    publish::{Muxers, Track},
+    routes::Routes,
+    send::SendError,
+    upstream::Upstream,
+};
+use crate::{hub::Hub, net::access::Access, observe::metrics::Metrics};
+
+/// What every session of a node shares.
+pub struct Relay {
+    /// The streams.
+    pub hub: Arc<Hub>,
+    /// Who may do what.
+    pub access: Arc<dyn Access>,
+    /// The muxed tracks.
+    pub muxers: Muxers,
+    /// Where streams of other nodes come from.
+    pub routes: Arc<Routes>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// A reader further behind than this goes on with the newest keyframe.
+    pub lag_max: Duration,
+}
+
+impl Relay {
+    /// The relay of a node.
+    pub fn new(hub: Arc<Hub>, access: Arc<dyn Access>, metrics: Arc<Metrics>, lag_max: Duration) -> Arc<Self> {
+        let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
+        Arc::new(Self { hub, access, muxers, routes, metrics, lag_max })
+    }
+}

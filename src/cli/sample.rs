@@ -1,0 +1,46 @@
+//! The sample anchor of `hawker dev`: the built-in clip on air, and a product card every ten seconds.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{dev::Info, push};
+
+/// The sample's stream.
+const NAME: &str = "live/sample";
+/// How often a card is shown.
+const CARD_EVERY: Duration = Duration::from_secs(10);
+
+/// Publishes until it is dropped.
+pub(super) async fn run(info: &Info) {
+    let url = info.origin.publish_url.replace("live/room", NAME);
+    let stop = std::future::pending::<()>();
+    let (published, ()) = tokio::join!(push::run_sample(&url, stop), cards(info));
+    if let Err(error) = published {
+        tracing::warn!(%error, "the sample anchor left");
+    }
+}
+
+async fn cards(info: &Info) {
+    let url = format!("{}/v1/streams/{NAME}/events", info.origin.http);
+    let client = reqwest::Client::new();
+    let mut every = tokio::time::interval(CARD_EVERY);
+    for product in products().iter().cycle() {
+        every.tick().await;
+        let card = json!({"type": "card.show", "op": "set", "key": "card:main", "data": product});
+        match client.post(&url).bearer_auth(&info.origin.api_token).json(&card).send().await {
+            Ok(answer) if answer.status().is_success() => {}
+            // At first, and while somebody else has the stream, there may be no frame to carry it.
+            Ok(answer) => tracing::debug!(status = %answer.status(), "card not accepted"),
+            Err(error) => tracing::warn!(%error, "card not sent"),
+        }
+    }
+}
+
+fn products() -> [Value; 3] {
+    [
+        json!({"sku": "COAT-1", "name": "Wool coat", "currency": "CNY", "price_minor": 89900, "number": 1}),
+        json!({"sku": "TEA-7", "name": "Spring tea, 250 g", "currency": "CNY", "price_minor": 12800, "number": 2}),
+        json!({"sku": "LAMP-3", "name": "Desk lamp", "currency": "CNY", "price_minor": 25900, "number": 3}),
+    ]
+}

@@ -1,0 +1,78 @@
+//! One log line at the start and one at the end of a viewer's session, and its place in the metrics.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{Carriage, Counters};
+use crate::{
+    clock,
+    hub::End,
+    media::StreamName,
+    observe::metrics::{Metrics, Present, StreamMetrics},
+};
+
+/// A viewer's session as operators see it. Dropping it writes the end.
+pub struct SessionLog {
+    metrics: Arc<Metrics>,
+    stream: Arc<StreamMetrics>,
+    carriage: Carriage,
+    name: StreamName,
+    peer: SocketAddr,
+    began: clock::Instant,
+    reason: &'static str,
+    counters: Counters,
+    _present: Present,
+}
+
+impl SessionLog {
+    /// Writes the start.
+    pub fn begin(metrics: &Arc<Metrics>, carriage: Carriage, name: &StreamName, peer: SocketAddr) -> Self {
+        let protocol = carriage.protocol();
+        tracing::info!(protocol = protocol.as_str(), stream = %name, %peer, "viewer joined");
+        Self {
+            stream: metrics.stream(name.as_str()),
+            _present: metrics.viewer(protocol),
+            metrics: metrics.clone(),
+            carriage,
+            name: name.clone(),
+            peer,
+            began: clock::now(),
+            reason: "viewer left",
+            counters: Counters::default(),
+        }
+    }
+
+    /// Notes what the viewer has got by now.
+    pub fn update(&mut self, now: Counters) {
+        let before = std::mem::replace(&mut self.counters, now);
+        self.stream.frames_out.inc_by(now.frames - before.frames);
+        self.stream.bytes_out.inc_by(now.bytes - before.bytes);
+        self.stream.frames_skipped.inc_by(now.frames_skipped - before.frames_skipped);
+        self.metrics.events_delivered.inc_by(now.events - before.events);
+    }
+
+    /// Notes why the session ends, where it isn't the viewer's leaving.
+    pub fn ends(&mut self, reason: &'static str) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for SessionLog {
+    fn drop(&mut self) {
+        let Counters { frames, frames_skipped, events, bytes } = self.counters;
+        let protocol = self.carriage.protocol();
+        self.metrics.session_ended(protocol, self.reason);
+        tracing::info!(
+            protocol = protocol.as_str(), stream = %self.name, peer = %self.peer, reason = self.reason,
+            secs = self.began.elapsed().as_secs_f32(), frames, frames_skipped, events, bytes,
+            "viewer left"
+        );
+    }
+}
+
+/// The end of a line, in the words of logs and metrics.
+pub fn reason(end: End) -> &'static str {
+    match end {
+        End::Closed => "stream ended",
+        End::EventsLost => "too slow",
+    }
+}

@@ -1,0 +1,158 @@
+//! One viewer of tags: his prologue, then the shared tags from the newest keyframe on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::tags::{Carriage, Egress, TagEntry};
+use crate::{
+    hub::{Cursor, End, Entry, EntryKind, Muxed, Read, Viewer},
+    media::{Codec, Scalar, Tracks},
+    proto::flv::{self, TagBody, script},
+};
+
+/// What a viewer got.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Frames sent.
+    pub frames: u64,
+    /// Frames left out because he was too slow.
+    pub frames_skipped: u64,
+    /// Events sent.
+    pub events: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+}
+
+/// A viewer's place in a stream. The caller writes the slices it yields and does the socket's part.
+pub struct Session {
+    carriage: Carriage,
+    cursor: Cursor<TagEntry>,
+    /// The tracks to tell before the next tag.
+    head: Option<Arc<Tracks>>,
+    started: bool,
+    counters: Counters,
+    _muxed: Muxed<TagEntry>,
+    viewer: Viewer,
+}
+
+impl Session {
+    /// Joins at the newest keyframe, or at the first one to come.
+    pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage) -> Self {
+        let muxed = egress.attach(viewer.stream(), carriage);
+        let cursor = muxed.cursor(Some(egress.lag_us_max));
+        Self { carriage, cursor, head: None, started: false, counters: Counters::default(), _muxed: muxed, viewer }
+    }
+
+    /// What he got so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The stream he watches.
+    pub fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// Appends what is to be written next to `out`, waiting for at least one slice. Cancel safe.
+    pub async fn next(&mut self, out: &mut Vec<Bytes>) -> Result<(), End> {
+        while out.is_empty() {
+            let read = self.cursor.recv().await?;
+            self.handle_read(read, out);
+        }
+        // What else is ready goes out in the same write.
+        let mut bytes: usize = out.iter().map(Bytes::len).sum();
+        while bytes < WRITE_BYTES && out.len() < WRITE_SLICES {
+            let before = out.len();
+            match self.cursor.try_recv() {
+                Ok(Some(read)) => self.handle_read(read, out),
+                // An end is found again, and reported, by the next call.
+                Ok(None) | Err(_) => break,
+            }
+            bytes += out.iter().skip(before).map(Bytes::len).sum::<usize>();
+        }
+        Ok(())
+    }
+
+    fn handle_read(&mut self, read: Read<TagEntry>, out: &mut Vec<Bytes>) {
+        let first = out.len();
+        match read {
+            Read::Skipped { frames } => self.counters.frames_skipped += frames,
+            Read::Entry { entry: TagEntry::Head(tracks), .. } => self.head = Some(tracks),
+            Read::Entry { entry, .. } => {
+                match entry.kind() {
+                    EntryKind::Event => self.counters.events += 1,
+                    _ => self.counters.frames += 1,
+                }
+                if let TagEntry::Tag(tag) = entry {
+                    if let Some(tracks) = self.head.take() {
+                        self.tell_tracks(&tracks, tag.ts_ms, out);
+                    }
+                    out.extend(tag.slices.iter().cloned());
+                }
+            }
+        }
+        self.counters.bytes += out.iter().skip(first).map(|slice| slice.len() as u64).sum::<u64>();
+    }
+
+    /// `onMetaData` once (a second one stops mpegts.js dispatching), sequence headers at every change.
+    fn tell_tracks(&mut self, tracks: &Tracks, ts_ms: u32, out: &mut Vec<Bytes>) {
+        if !std::mem::replace(&mut self.started, true) {
+            if self.carriage == Carriage::Flv {
+                out.push(flv::header(tracks.video.is_some(), tracks.audio.is_some()));
+            }
+            let metadata = TagBody::script(script::on_metadata(&metadata(tracks, ts_ms)));
+            out.extend(self.carriage.wrap(ts_ms, &metadata));
+        }
+        let configs =
+            [tracks.video.as_ref().map(TagBody::video_config), tracks.audio.as_ref().map(TagBody::audio_config)];
+        for config in configs.iter().flatten() {
+            out.extend(self.carriage.wrap(ts_ms, config));
+        }
+    }
+}
+
+/// What the publisher said of himself, with what hawker knows put right.
+fn metadata(tracks: &Tracks, first_ts_ms: u32) -> Vec<(String, Scalar)> {
+    let number = |key: &str, value: f64| (key.to_owned(), Scalar::Number(value));
+    let mut ours = vec![number("firstTs", first_ts_ms.into()), number("epoch", tracks.epoch as f64)];
+    if let Some(video) = &tracks.video {
+        ours.push(number("videocodecid", codec_id(video.codec)));
+        if video.width > 0 {
+            ours.extend([number("width", video.width.into()), number("height", video.height.into())]);
+        }
+    }
+    if let Some(audio) = &tracks.audio {
+        ours.extend([
+            number("audiocodecid", codec_id(audio.codec)),
+            number("audiosamplerate", audio.sample_rate.into()),
+            ("stereo".to_owned(), Scalar::Bool(audio.channels == 2)),
+        ]);
+    }
+    ours.push(("server".to_owned(), Scalar::String(concat!("hawker/", env!("CARGO_PKG_VERSION")).into())));
+    // A live stream has neither a length nor a size; players that read one would seek.
+    let not_of_live = ["duration", "filesize"];
+    let theirs = tracks
+        .metadata
+        .iter()
+        .filter(|(key, _)| !not_of_live.contains(&key.as_str()) && !ours.iter().any(|(known, _)| known == key));
+    let theirs: Vec<_> = theirs.cloned().collect();
+    ours.into_iter().chain(theirs).collect()
+}
+
+/// The codec in `onMetaData`: classic numbers, FourCC for the rest (Enhanced RTMP v2, "Defining Additional Video Codecs").
+fn codec_id(codec: Codec) -> f64 {
+    let four_cc = |name: [u8; 4]| f64::from(u32::from_be_bytes(name));
+    match codec {
+        Codec::Avc => 7.0,
+        Codec::Aac => 10.0,
+        Codec::Hevc => four_cc(*b"hvc1"),
+        Codec::Av1 => four_cc(*b"av01"),
+        Codec::Vp9 => four_cc(*b"vp09"),
+        Codec::Opus => four_cc(*b"Opus"),
+    }
+}
+
+/// A write is handed to the kernel when it has this many bytes or slices, or nothing more is ready.
+const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_SLICES: usize = 64;

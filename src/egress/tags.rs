@@ -1,0 +1,188 @@
+//! The muxer of FLV tags, for HTTP-FLV and RTMP play: both carry the same tags, wrapped differently.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
+    media::{Event, Frame, Item, StreamName, TrackKind, Tracks},
+    observe::metrics::Protocol,
+    proto::{
+        flv::{
+            self, TagBody,
+            script::{LiveEvent, LiveEventKind},
+        },
+        rtmp,
+    },
+};
+
+/// How tags travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Carriage {
+    /// As FLV tags in an HTTP body.
+    Flv,
+    /// As messages on an RTMP message stream.
+    Rtmp,
+}
+
+impl Carriage {
+    /// The carriage's name in logs and metrics.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Flv => Protocol::Flv,
+            Self::Rtmp => Protocol::Rtmp,
+        }
+    }
+
+    /// One tag as slices to write; the payload is shared, not copied.
+    pub(super) fn wrap(self, ts_ms: u32, body: &TagBody) -> Vec<Bytes> {
+        match self {
+            Self::Flv => flv::encode_tag(ts_ms, body).into(),
+            Self::Rtmp => rtmp::encode_media(rtmp::STREAM_ID, ts_ms, body),
+        }
+    }
+}
+
+/// The running tag muxers of a node.
+pub struct Egress {
+    pool: Pool<(StreamName, Carriage), TagEntry>,
+    pub(super) lag_us_max: i64,
+}
+
+impl Egress {
+    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe.
+    pub fn new(settings: &Settings, lag_us_max: i64) -> Self {
+        let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
+        Self { pool: Pool::new(bounds, settings.linger), lag_us_max }
+    }
+
+    pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage) -> Muxed<TagEntry> {
+        self.pool.attach((stream.name().clone(), carriage), stream, || TagMux::new(carriage))
+    }
+}
+
+/// One entry of a muxed line of tags.
+#[derive(Debug, Clone)]
+pub(super) enum TagEntry {
+    /// The tracks from here on. The tags that tell them are made per viewer: they carry his start time.
+    Head(Arc<Tracks>),
+    /// A tag, wrapped.
+    Tag(Tag),
+}
+
+/// A wrapped tag.
+#[derive(Debug, Clone)]
+pub(super) struct Tag {
+    kind: EntryKind,
+    pub(super) ts_ms: u32,
+    dts_us: i64,
+    bytes: usize,
+    pub(super) slices: Arc<[Bytes]>,
+}
+
+impl Entry for TagEntry {
+    fn kind(&self) -> EntryKind {
+        match self {
+            Self::Head(_) => EntryKind::Head,
+            Self::Tag(tag) => tag.kind,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Head(_) => 0,
+            Self::Tag(tag) => tag.bytes,
+        }
+    }
+
+    fn dts_us(&self) -> Option<i64> {
+        match self {
+            Self::Head(_) => None,
+            Self::Tag(tag) => Some(tag.dts_us),
+        }
+    }
+}
+
+struct TagMux {
+    carriage: Carriage,
+    tracks: Arc<Tracks>,
+    /// Stream time of tag time 0, in whole milliseconds.
+    base_ms: Option<i64>,
+    /// Events that go before the next frame: a tag takes the DTS of the video tag it precedes.
+    events: Vec<Arc<Event>>,
+}
+
+impl TagMux {
+    fn new(carriage: Carriage) -> Self {
+        Self { carriage, tracks: Arc::default(), base_ms: None, events: Vec::new() }
+    }
+
+    /// Milliseconds on the tags' timeline, always by floor from the one microsecond clock, never cumulative.
+    fn tag_ms(&mut self, us: i64) -> i64 {
+        let ms = us.div_euclid(1000);
+        ms - *self.base_ms.get_or_insert(ms)
+    }
+
+    fn tag(&self, kind: EntryKind, dts_us: i64, ts_ms: u32, body: &TagBody) -> TagEntry {
+        let slices = self.carriage.wrap(ts_ms, body);
+        let bytes = slices.iter().map(Bytes::len).sum();
+        TagEntry::Tag(Tag { kind, ts_ms, dts_us, bytes, slices: slices.into() })
+    }
+
+    fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
+        let ts_ms = wrap_ms(self.tag_ms(frame.dts_us));
+        for event in std::mem::take(&mut self.events) {
+            let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
+            if let Some(body) = live_event(&event, pts_ms) {
+                out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(body)), group);
+            }
+        }
+        let Some(body) = self.frame_body(frame) else { return };
+        let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
+        out.push(self.tag(kind, frame.dts_us, ts_ms, &body), group);
+    }
+
+    /// `None` for a frame of a track that was never described.
+    fn frame_body(&self, frame: &Frame) -> Option<TagBody> {
+        Some(match frame.track {
+            TrackKind::Video => {
+                let cts_ms = frame.pts_us.div_euclid(1000) - frame.dts_us.div_euclid(1000);
+                let codec = self.tracks.video.as_ref()?.codec;
+                TagBody::video_frame(codec, frame.keyframe, i32::try_from(cts_ms).ok()?, frame.data.clone())
+            }
+            TrackKind::Audio => TagBody::audio_frame(self.tracks.audio.as_ref()?.codec, frame.data.clone()),
+        })
+    }
+}
+
+fn live_event(event: &Event, pts_ms: i64) -> Option<Bytes> {
+    let json = std::str::from_utf8(&event.json).ok()?;
+    // Milliseconds stay exact in a double for 285,000 years.
+    let ts_ms = pts_ms as f64;
+    Some(LiveEvent { ts_ms, replay: false, kind: LiveEventKind::Event, json }.encode())
+}
+
+impl Mux for TagMux {
+    type Out = TagEntry;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<TagEntry>) {
+        match item {
+            Item::Config(tracks) => {
+                self.tracks = tracks.clone();
+                out.push(TagEntry::Head(tracks), group);
+            }
+            Item::Event(event) => self.events.push(event),
+            Item::Frame(frame) => self.frame(&frame, group, out),
+            Item::Data(data) => {
+                let ts_ms = wrap_ms(self.tag_ms(data.dts_us));
+                out.push(self.tag(EntryKind::Event, data.dts_us, ts_ms, &TagBody::script(data.amf0)), group);
+            }
+        }
+    }
+}
+
+/// The 32 bits that FLV and RTMP carry. What lies before the base (audio of an earlier frame) is at 0.
+fn wrap_ms(ms: i64) -> u32 {
+    u32::try_from(ms.max(0) & 0xFFFF_FFFF).unwrap_or(0)
+}

@@ -1,0 +1,219 @@
+//! TLS identities: from PEM files, or made for development; and whom a client trusts.
+//!
+//! One crypto provider (aws-lc-rs), TLS 1.3 only for QUIC, no 0-RTT.
+
+use std::{path::Path, sync::Arc};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use sha2::{Digest, Sha256};
+
+use crate::clock;
+
+/// SHA-256 of a certificate in DER: what WebTransport's `serverCertificateHashes` and our pins compare.
+pub type Fingerprint = [u8; 32];
+
+/// A certificate or key that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file can't be read, or has nothing of use in it.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A development certificate could not be made.
+    #[error("making a development certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+    /// Certificate and key don't go together, or a trust anchor is none.
+    #[error("unusable certificate or key: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// A certificate chain and its key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// A self-signed identity for loopback. Browsers accept it by its fingerprint, for which it must be ECDSA
+    /// and valid for at most 14 days (WebTransport, "serverCertificateHashes").
+    pub fn development() -> Result<Self, TlsError> {
+        let mut params = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
+        let now = time::OffsetDateTime::from_unix_timestamp(clock::unix_ms() / 1000)
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+        params.not_before = now - time::Duration::hours(1);
+        params.not_after = params.not_before + time::Duration::days(DEVELOPMENT_DAYS);
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.self_signed(&key)?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Ok(Self { chain: vec![certificate.der().clone()], key: key.into() })
+    }
+
+    /// Reads a chain and its key from PEM files.
+    pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        let certificates = read_certificates(chain)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_file(key, &error))?;
+        Ok(Self { chain: certificates, key })
+    }
+
+    /// The fingerprint of the server's own certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.chain.first().map(|certificate| fingerprint(certificate)).unwrap_or_default()
+    }
+
+    /// A configuration for servers of these application protocols.
+    pub fn server(&self, protocols: &[&str]) -> Result<ServerConfig, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = wire(protocols);
+        Ok(config)
+    }
+}
+
+/// Whom a client takes for the server it meant.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Whoever shows a certificate with one of these fingerprints; names and dates don't matter.
+    Pinned(Vec<Fingerprint>),
+    /// Whoever has a valid certificate of one of these authorities for the name dialled.
+    Roots(Arc<RootCertStore>),
+}
+
+impl Trust {
+    /// Trusts the authorities of a PEM file.
+    pub fn from_authorities(path: &Path) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in read_certificates(path)? {
+            roots.add(certificate)?;
+        }
+        Ok(Self::Roots(Arc::new(roots)))
+    }
+
+    /// A configuration for clients of these application protocols.
+    pub fn client(&self, protocols: &[&str]) -> Result<ClientConfig, TlsError> {
+        let builder =
+            ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+        let mut config = match self {
+            Self::Pinned(pins) => {
+                let verifier = Pinned { pins: pins.clone(), provider: provider() };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+            }
+            Self::Roots(roots) => builder.with_root_certificates(roots.clone()).with_no_client_auth(),
+        };
+        config.alpn_protocols = wire(protocols);
+        Ok(config)
+    }
+}
+
+/// Accepts a server by its certificate's fingerprint; the handshake still proves that it has the key.
+#[derive(Debug)]
+struct Pinned {
+    pins: Vec<Fingerprint>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.pins.contains(&fingerprint(end_entity)) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General("the certificate is not the pinned one".to_owned()))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    Sha256::digest(certificate).into()
+}
+
+fn wire(protocols: &[&str]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect()
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(bad_file(path, &"no certificate in it")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(bad_file(path, &error)),
+    }
+}
+
+fn bad_file(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// A day less than browsers allow, so that clocks may differ.
+const DEVELOPMENT_DAYS: i64 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pem_files_are_read_and_problems_name_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        std::fs::write(&chain, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        let identity = Identity::load(&chain, &key).expect("an identity");
+        assert_eq!(identity.fingerprint(), fingerprint(made.cert.der()));
+        assert!(identity.server(&["h3"]).is_ok());
+        assert!(matches!(Trust::from_authorities(&chain), Ok(Trust::Roots(_))));
+        let error = Identity::load(&key, &key).err().expect("no certificate there").to_string();
+        assert!(error.contains("key.pem") && error.contains("no certificate"), "{error}");
+    }
+
+    #[test]
+    fn development_identities_differ_and_are_short_lived() {
+        let (one, other) = (Identity::development().expect("made"), Identity::development().expect("made"));
+        assert_ne!(one.fingerprint(), other.fingerprint());
+        assert!(one.server(&["h3", "moq-lite-05"]).is_ok());
+    }
+}

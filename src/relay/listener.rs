@@ -1,0 +1,137 @@
+//! The QUIC listener of a shard: handshakes within bounds, WebTransport or raw QUIC, then a session.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use http::StatusCode;
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use web_transport_quinn::{Request, Session, proto::ConnectResponse};
+
+use super::{
+    Relay,
+    session::{self, Target},
+};
+use crate::{
+    limits::{
+        MOQ_DRAIN_TIMEOUT, MOQ_HANDSHAKE_TIMEOUT, MOQ_HANDSHAKES_BEFORE_RETRY, MOQ_PENDING_MAX,
+        MOQ_PENDING_PER_ADDRESS_MAX, MOQ_SESSIONS_MAX, MOQ_SETUP_TIMEOUT,
+    },
+    net::{
+        pending::{Pending, Place},
+        tls::{Identity, TlsError},
+    },
+    proto::moq::lite05::{ALPN, session_code},
+    task,
+};
+
+/// The QUIC configuration of a node's listeners; all shards share one.
+pub fn server_config(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    super::quic::server(identity)
+}
+
+/// One shard's QUIC listener.
+pub struct Listener {
+    endpoint: Endpoint,
+    relay: Arc<Relay>,
+}
+
+/// Opens a shard's listener. To be called on the shard's runtime.
+pub fn listen(relay: Arc<Relay>, socket: UdpSocket, config: ServerConfig) -> io::Result<Listener> {
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
+    Ok(Listener { endpoint, relay })
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The endpoint, to give it a renewed certificate.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Accepts sessions until told to stop, then lets them go elsewhere for a while and closes the rest.
+    pub async fn run(self, stop: CancellationToken) {
+        let pending = Pending::new(MOQ_PENDING_MAX, MOQ_PENDING_PER_ADDRESS_MAX);
+        loop {
+            let incoming = tokio::select! {
+                incoming = self.endpoint.accept() => incoming,
+                () = stop.cancelled() => break,
+            };
+            let Some(incoming) = incoming else { break };
+            self.admit(incoming, &pending, &stop);
+        }
+        let _ = timeout(MOQ_DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
+        self.endpoint.close(VarInt::from_u32(session_code::GOAWAY_TIMEOUT), b"shutting down");
+    }
+
+    fn admit(&self, incoming: Incoming, pending: &Pending, stop: &CancellationToken) {
+        // A peer that has not proven its address costs nothing but the answer once there are many.
+        if pending.taken() >= MOQ_HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() {
+            let _ = incoming.retry();
+            return;
+        }
+        let place = pending.admit(incoming.remote_address().ip());
+        let Some(place) = place.filter(|_| self.endpoint.open_connections() < MOQ_SESSIONS_MAX) else {
+            self.relay.metrics.refused("moq_pending");
+            incoming.refuse();
+            return;
+        };
+        task::spawn("moq session", serve(self.relay.clone(), incoming, place, stop.clone()));
+    }
+}
+
+async fn serve(relay: Arc<Relay>, incoming: Incoming, place: Place, stop: CancellationToken) {
+    let peer = incoming.remote_address();
+    let Ok(connecting) = incoming.accept() else { return };
+    let Ok(Ok(connection)) = timeout(MOQ_HANDSHAKE_TIMEOUT, connecting).await else {
+        tracing::debug!(%peer, "QUIC handshake failed");
+        return;
+    };
+    match timeout(MOQ_SETUP_TIMEOUT, set_up(connection.clone())).await {
+        Ok(Some((session, target))) => session::run(relay, session, target, place, stop).await,
+        Ok(None) => tracing::debug!(%peer, "MoQ setup refused"),
+        Err(_) => connection.close(VarInt::from_u32(session_code::TIMEOUT), b"no setup"),
+    }
+}
+
+/// The session and what it asks for: from the CONNECT request, or from SETUP where there is no URL.
+async fn set_up(connection: Connection) -> Option<(Session, Target)> {
+    if protocol(&connection).as_deref() != Some(web_transport_quinn::ALPN.as_bytes()) {
+        let session = Session::raw(connection);
+        return match session::read_setup(&session).await {
+            Ok(setup) => {
+                let target = Target::parse(setup.path.as_deref().unwrap_or_default());
+                if target.is_none() {
+                    session.close(session_code::UNAUTHORIZED, b"no such path");
+                }
+                target.map(|target| (session, target))
+            }
+            Err(error) => {
+                session.close(session_code::PROTOCOL_VIOLATION, error.to_string().as_bytes());
+                None
+            }
+        };
+    }
+    let request = Request::accept(connection.clone()).await.ok()?;
+    let target = Target::of(&request.url);
+    if let Some(target) = target.filter(|_| request.protocols.iter().any(|offered| offered == ALPN)) {
+        let session = request.respond(ConnectResponse::OK.with_protocol(ALPN)).await.ok()?;
+        return Some((session, target));
+    }
+    let _ = request.reject(StatusCode::BAD_REQUEST).await;
+    // The answer must leave before the connection is dropped.
+    connection.closed().await;
+    None
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?.protocol
+}

@@ -1,0 +1,378 @@
+//! The muxers: a stream's line in, the ready-made frames of one MoQ track out, shared by all its readers.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{BufMut, Bytes};
+
+use crate::{
+    hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
+    limits::{MOQ_EVENTS_GROUP_MAX, MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX},
+    media::{Event, Frame, Item, StreamName, TrackKind, Tracks, event::Mode},
+    proto::moq::{
+        catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, VIDEO_TRACK},
+        container::legacy_frame_head,
+        line::{self, LINE_TRACK},
+        lite05::{TrackInfo, frame_header},
+    },
+};
+
+/// The tracks of every broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// The hang catalog.
+    Catalog,
+    /// Commerce events as JSON.
+    Events,
+    /// The sound.
+    Audio,
+    /// The picture.
+    Video,
+    /// The whole line but the sound, for edges.
+    Line,
+}
+
+impl Track {
+    /// The track of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Catalog, Self::Events, Self::Audio, Self::Video, Self::Line].into_iter().find(|t| t.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Catalog => CATALOG_TRACK,
+            Self::Events => EVENTS_TRACK,
+            Self::Audio => AUDIO_TRACK,
+            Self::Video => VIDEO_TRACK,
+            Self::Line => LINE_TRACK,
+        }
+    }
+
+    /// What TRACK_INFO says. Players subscribe with these priorities too; higher goes first.
+    pub fn info(self) -> TrackInfo {
+        let priority = match self {
+            Self::Catalog => 100,
+            Self::Events => 90,
+            Self::Audio => 80,
+            Self::Video | Self::Line => 60,
+        };
+        TrackInfo { priority, ordered: false, max_age_ms: 5000, timescale: 1_000_000 }
+    }
+
+    /// The transport's priority for a group: catalog before events before audio before video, and within a
+    /// track the newest group first. All below 0, which is where the control streams are.
+    pub fn priority(self, group: u64) -> i32 {
+        let class = match self {
+            Self::Catalog => 3,
+            Self::Events => 2,
+            Self::Audio => 1,
+            Self::Video | Self::Line => 0,
+        };
+        let newness = i32::try_from(group & 0x0fff_ffff).unwrap_or(0);
+        i32::MIN + (class << 28) + newness
+    }
+
+    /// True if the track's readers may lose frames but not events, so a started group is never cut off.
+    pub fn carries_events(self) -> bool {
+        matches!(self, Self::Events | Self::Line)
+    }
+}
+
+/// One entry of a muxed track: one or more moq-lite frames, the last one's payload beside the heads.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    kind: EntryKind,
+    dts_us: Option<i64>,
+    /// Frame heads, and whatever small frames stand before the last one.
+    pub head: Bytes,
+    /// The last frame's payload, shared with the line.
+    pub payload: Bytes,
+}
+
+impl Chunk {
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// True if there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True if it holds an event that must not get lost.
+    pub fn is_event(&self) -> bool {
+        self.kind == EntryKind::Event
+    }
+
+    /// True if a group may be read from here on.
+    pub fn is_start(&self) -> bool {
+        self.kind == EntryKind::Start
+    }
+}
+
+impl Entry for Chunk {
+    fn kind(&self) -> EntryKind {
+        self.kind
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn dts_us(&self) -> Option<i64> {
+        self.dts_us
+    }
+}
+
+/// The running muxers of all streams, one pool a track.
+pub struct Muxers {
+    pools: [Pool<StreamName, Chunk>; 5],
+}
+
+impl Muxers {
+    /// No muxer runs yet.
+    pub fn new(settings: &Settings) -> Self {
+        let media = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
+        let small = Bounds { bytes_max: SMALL_RING_BYTES, groups_max: SMALL_RING_GROUPS };
+        let pool = |bounds| Pool::new(bounds, settings.linger);
+        Self { pools: [pool(small), pool(small), pool(small), pool(media), pool(media)] }
+    }
+
+    /// The muxed track of a stream, shared with everybody who reads it.
+    pub fn attach(&self, track: Track, stream: &Arc<Stream>) -> Muxed<Chunk> {
+        let [catalog, events, audio, video, line] = &self.pools;
+        let key = stream.name().clone();
+        match track {
+            Track::Catalog => catalog.attach(key, stream, CatalogMux::default),
+            Track::Events => events.attach(key, stream, EventsMux::default),
+            Track::Audio => audio.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
+            Track::Video => video.attach(key, stream, || MediaMux::new(TrackKind::Video)),
+            Track::Line => line.attach(key, stream, LineMux::default),
+        }
+    }
+}
+
+/// Video or audio in hang's legacy container. A video group is a GOP and has its number on every node; an
+/// audio group is a second of the stream's timeline, which is the same everywhere too.
+struct MediaMux {
+    track: TrackKind,
+    /// The group being filled.
+    group: Option<u64>,
+    last_us: i64,
+}
+
+impl MediaMux {
+    fn new(track: TrackKind) -> Self {
+        Self { track, group: None, last_us: 0 }
+    }
+
+    /// The frame's group, and whether it begins it. `None` before the first start point.
+    fn place(&self, frame: &Frame, group: u64) -> Option<(u64, bool)> {
+        match self.track {
+            TrackKind::Video if frame.keyframe => Some((group, true)),
+            TrackKind::Video => self.group.map(|group| (group, false)),
+            TrackKind::Audio => {
+                let second = u64::try_from(frame.dts_us / AUDIO_GROUP_US).unwrap_or(0);
+                // Never back: a group that was left is finished.
+                let second = self.group.map_or(second, |group| group.max(second));
+                Some((second, self.group != Some(second)))
+            }
+        }
+    }
+}
+
+impl Mux for MediaMux {
+    type Out = Chunk;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+        let Item::Frame(frame) = item else { return };
+        if frame.track != self.track {
+            return;
+        }
+        let Some((group, start)) = self.place(&frame, group) else { return };
+        let pts_us = frame.pts_us.max(0);
+        let delta_us = if start { pts_us } else { pts_us - self.last_us };
+        (self.group, self.last_us) = (Some(group), pts_us);
+        let chunk = Chunk {
+            kind: if start { EntryKind::Start } else { EntryKind::Follow },
+            dts_us: Some(frame.dts_us),
+            head: legacy_frame_head(delta_us, pts_us, frame.data.len()),
+            payload: frame.data,
+        };
+        out.push(chunk, group);
+    }
+}
+
+/// A group of one frame whenever the tracks change.
+#[derive(Default)]
+struct CatalogMux {
+    last: Option<Bytes>,
+    group: u64,
+}
+
+impl Mux for CatalogMux {
+    type Out = Chunk;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+        let Item::Config(tracks) = item else { return };
+        let json = Catalog::of(&tracks).to_json();
+        if self.last.as_ref() == Some(&json) {
+            return;
+        }
+        self.group = group.max(self.group + 1);
+        self.last = Some(json.clone());
+        out.push(whole_frame(EntryKind::Start, 0, json), self.group);
+    }
+}
+
+/// Events as MSF event timeline records: each frame is a JSON array. A group begins with the recent ones, so
+/// that a joiner has them; readers know an event by its id.
+#[derive(Default)]
+struct EventsMux {
+    group: u64,
+    /// Records in the group, and the time it began at.
+    records: usize,
+    began_us: Option<i64>,
+    now_us: i64,
+    recent: VecDeque<Bytes>,
+}
+
+impl EventsMux {
+    fn begin_group(&mut self, group: u64, out: &Ring<Chunk>) {
+        self.group = group.max(self.group + 1);
+        (self.records, self.began_us) = (0, Some(self.now_us));
+        // All frames of a group carry its time: a reader that joins within the group's events would else
+        // add up the wrong distances. The record's own time is in its JSON.
+        out.push(whole_frame(EntryKind::Start, self.now_us.max(0), array(&self.recent)), self.group);
+    }
+
+    fn remember(&mut self, record: Bytes) {
+        self.recent.push_back(record);
+        while self.recent.len() > MOQ_EVENTS_RECENT_MAX
+            || self.recent.iter().map(Bytes::len).sum::<usize>() > MOQ_EVENTS_RECENT_BYTES_MAX
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let age_us = self.began_us.map(|began| self.now_us.saturating_sub(began));
+        self.records >= MOQ_EVENTS_GROUP_MAX || age_us.is_none_or(|age| age >= EVENTS_GROUP_US && self.records > 0)
+    }
+}
+
+impl Mux for EventsMux {
+    type Out = Chunk;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+        self.now_us = item.dts_us().unwrap_or(self.now_us);
+        match &item {
+            Item::Event(event) => {
+                if self.is_due() {
+                    self.begin_group(group, out);
+                }
+                let record = record(event, self.now_us);
+                self.records += 1;
+                out.push(whole_frame(EntryKind::Event, 0, array(&[record.clone()])), self.group);
+                self.remember(record);
+            }
+            // The first item only opens the track, so that readers can join before the first event.
+            _ if self.began_us.is_none() && item.dts_us().is_some() => self.begin_group(group, out),
+            _ => {}
+        }
+    }
+}
+
+/// The record of one event: `M` where the media clock triggers it, `T` where the wall clock does.
+fn record(event: &Event, now_us: i64) -> Bytes {
+    let time = &event.head.time;
+    let mut json = match (time.mode, time.wall_ms) {
+        (Mode::Wall, Some(wall_ms)) => format!("{{\"T\":{wall_ms},\"data\":"),
+        _ => format!("{{\"M\":{},\"data\":", time.pts_us.unwrap_or(now_us).div_euclid(1000)),
+    }
+    .into_bytes();
+    json.put_slice(&event.json);
+    json.put_u8(b'}');
+    json.into()
+}
+
+fn array<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
+    let mut json = vec![b'['];
+    for record in records {
+        if json.len() > 1 {
+            json.put_u8(b',');
+        }
+        json.put_slice(record);
+    }
+    json.put_u8(b']');
+    json.into()
+}
+
+/// hawker's `line`. Each group begins with the configuration, so that it can be read alone.
+///
+/// Audio travels on its own track, which goes first when the link is tight; without a picture it is the line.
+#[derive(Default)]
+struct LineMux {
+    tracks: Option<Arc<Tracks>>,
+}
+
+impl LineMux {
+    fn is_audio_only(&self) -> bool {
+        self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_none())
+    }
+}
+
+impl Mux for LineMux {
+    type Out = Chunk;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+        let kind = match &item {
+            Item::Frame(frame) if frame.track == TrackKind::Audio && !self.is_audio_only() => return,
+            Item::Frame(frame) if frame.keyframe => EntryKind::Start,
+            Item::Frame(_) => EntryKind::Follow,
+            Item::Config(tracks) => {
+                self.tracks = Some(tracks.clone());
+                EntryKind::Event
+            }
+            Item::Event(_) | Item::Data(_) => EntryKind::Event,
+        };
+        let mut head = Vec::new();
+        if kind == EntryKind::Start
+            && let Some(tracks) = &self.tracks
+        {
+            put_item(&mut head, &Item::Config(tracks.clone()));
+        }
+        let payload = put_item(&mut head, &item);
+        out.push(Chunk { kind, dts_us: item.dts_us(), head: head.into(), payload }, group);
+    }
+}
+
+/// Appends a frame that carries `item`, all but its tail. The times are in the item: the frame's is always 0,
+/// so that a group can be entered anywhere.
+fn put_item(out: &mut Vec<u8>, item: &Item) -> Bytes {
+    let mut fields = Vec::new();
+    let tail = line::encode_item(item, &mut fields);
+    frame_header(out, 0, fields.len() + tail.len());
+    out.extend_from_slice(&fields);
+    tail
+}
+
+fn whole_frame(kind: EntryKind, delta_us: i64, payload: Bytes) -> Chunk {
+    let mut head = Vec::new();
+    frame_header(&mut head, delta_us, payload.len());
+    Chunk { kind, dts_us: None, head: head.into(), payload }
+}
+
+/// Audio groups: short enough that a joiner isn't flooded, long enough that streams are not.
+const AUDIO_GROUP_US: i64 = 1_000_000;
+
+/// An events group is rolled after this long (events.md: 30 s).
+const EVENTS_GROUP_US: i64 = 30_000_000;
+
+/// Rings of catalogs, events and audio.
+const SMALL_RING_BYTES: usize = 2 * 1024 * 1024;
+const SMALL_RING_GROUPS: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! QUIC as we use it: flow control, timeouts, streams. The only place that tunes the transport.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{
+    ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+
+use crate::{
+    limits::{
+        MOQ_RECEIVE_WINDOW_BYTES, MOQ_SEND_WINDOW_BYTES, MOQ_SETUP_STREAMS_MAX, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
+        MOQ_UPSTREAM_STREAMS_MAX,
+    },
+    net::tls::{Identity, TlsError, Trust},
+    proto::moq::lite05::ALPN,
+};
+
+/// The protocols a listener speaks: WebTransport and raw QUIC.
+const PROTOCOLS: [&str; 2] = [web_transport_quinn::ALPN, ALPN];
+
+/// A server for [`PROTOCOLS`]. Shards share it, so that a Retry token of one is good at all.
+pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    let crypto = QuicServerConfig::try_from(identity.server(&PROTOCOLS)?).map_err(|_| no_initial_suite())?;
+    let mut transport = transport();
+    // What a peer may have before it has set up; `session` raises it then.
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(MOQ_SETUP_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(MOQ_SETUP_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(MOQ_RECEIVE_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(MOQ_RECEIVE_WINDOW_BYTES))
+        .send_window(MOQ_SEND_WINDOW_BYTES);
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// A client of one of [`PROTOCOLS`].
+pub(super) fn client(trust: &Trust, protocol: &str) -> Result<ClientConfig, TlsError> {
+    let crypto = QuicClientConfig::try_from(trust.client(&[protocol])?).map_err(|_| no_initial_suite())?;
+    let mut transport = transport();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(MOQ_UPSTREAM_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES));
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        // Streams of one priority in the order they were opened; priorities decide, not turns.
+        .send_fairness(false)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+fn no_initial_suite() -> TlsError {
+    TlsError::Unusable(rustls::Error::General("no cipher suite for QUIC Initial packets".to_owned()))
+}
+
+/// A peer that answers nothing for this long is gone. Links that drop out for seconds keep their session.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Well below the idle timeout and the usual 30 s of NAT bindings.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);

@@ -1,0 +1,212 @@
+//! Writing one subscription: groups as unidirectional streams, one write a frame.
+//!
+//! A group that the peer's link can't take in time is reset and the reader goes on with the newest one. The
+//! events in it are not lost with it: they are sent again at the head of the next group.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use web_transport_quinn::{SendStream, Session, SessionError, WriteError};
+
+use super::publish::{Chunk, Track};
+use crate::{
+    clock::{self, Instant},
+    hub::{Cursor, End, Read},
+    limits::{RING_EVENTS_MAX, VIEWER_STALL_TIMEOUT},
+    observe::metrics::StreamMetrics,
+    proto::moq::lite05::{GroupHeader, SubscribeReply, stream_code},
+};
+
+/// What a session sent; shared by its subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Frames written.
+    pub frames: AtomicU64,
+    /// Events written.
+    pub events: AtomicU64,
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// Groups begun.
+    pub groups: AtomicU64,
+    /// Groups cut off because the peer was too slow.
+    pub groups_reset: AtomicU64,
+    /// Frames left out because the peer was too slow.
+    pub frames_skipped: AtomicU64,
+}
+
+/// Why a subscription can't go on; each ends the session.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The peer took not one byte for the stall timeout.
+    #[error("peer takes no bytes")]
+    Stalled,
+    /// The peer was so slow that events it has not seen are gone.
+    #[error("{0}")]
+    Lost(End),
+    /// The session ended.
+    #[error("{0}")]
+    Session(#[from] SessionError),
+}
+
+/// One subscription being served.
+pub(super) struct Sender<'a> {
+    session: &'a Session,
+    counters: &'a Counters,
+    subscribe: u64,
+    track: Track,
+    /// A write that takes longer cuts its group off.
+    lag_max: Duration,
+    metrics: Arc<StreamMetrics>,
+    /// The group being written; its stream is gone if it was cut off.
+    group: Option<u64>,
+    stream: Option<SendStream>,
+    /// Events written to the group, in case it is cut off.
+    written: Vec<Chunk>,
+    /// Events of groups that were cut off: the next group begins with them.
+    owed: Vec<Chunk>,
+    progress: Instant,
+}
+
+impl<'a> Sender<'a> {
+    /// Nothing sent yet.
+    pub(super) fn new(
+        session: &'a Session,
+        counters: &'a Counters,
+        subscribe: u64,
+        track: Track,
+        lag_max: Duration,
+        metrics: Arc<StreamMetrics>,
+    ) -> Self {
+        let (group, stream, written, owed) = (None, None, Vec::new(), Vec::new());
+        let progress = clock::now();
+        Self { session, counters, subscribe, track, lag_max, metrics, group, stream, written, owed, progress }
+    }
+
+    /// Sends what the cursor yields until the stream ends. `reply` is the subscription's own stream.
+    pub(super) async fn run(&mut self, mut cursor: Cursor<Chunk>, reply: &mut SendStream) -> Result<(), SendError> {
+        loop {
+            match cursor.recv().await {
+                Ok(Read::Entry { entry, group }) => {
+                    if self.group.is_none() {
+                        self.reply(reply, SubscribeReply::Start { group }).await?;
+                    }
+                    self.send(entry, group).await?;
+                }
+                Ok(Read::Skipped { frames }) => {
+                    self.counters.frames_skipped.fetch_add(frames, Ordering::Relaxed);
+                    self.metrics.frames_skipped.inc_by(frames);
+                    self.cut_off();
+                }
+                Err(End::Closed) => {
+                    self.finish();
+                    let group = self.group.map_or(0, |group| group + 1);
+                    return self.reply(reply, SubscribeReply::End { group }).await;
+                }
+                Err(end) => return Err(SendError::Lost(end)),
+            }
+        }
+    }
+
+    async fn send(&mut self, chunk: Chunk, group: u64) -> Result<(), SendError> {
+        if self.group != Some(group) {
+            self.finish();
+            self.group = Some(group);
+            self.open(group).await?;
+        }
+        if self.stream.is_none() {
+            // Cut off: only what must not get lost waits for the next group.
+            if chunk.is_event() && self.owed.len() < RING_EVENTS_MAX {
+                self.owed.push(chunk);
+            }
+            return Ok(());
+        }
+        self.write(chunk).await
+    }
+
+    async fn open(&mut self, group: u64) -> Result<(), SendError> {
+        let header = Bytes::from(GroupHeader { subscribe: self.subscribe, sequence: group }.to_stream());
+        let opening = async {
+            let mut stream = self.session.open_uni().await?;
+            let _ = stream.set_priority(self.track.priority(group));
+            match stream.write_chunk(header).await {
+                Err(WriteError::SessionError(error)) => Err(error),
+                // Any other failure is the stream's own, and shows again at the first frame.
+                _ => Ok(stream),
+            }
+        };
+        let Ok(opened) = timeout(self.lag_max, opening).await else { return self.stalled() };
+        self.stream = Some(opened?);
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        for event in std::mem::take(&mut self.owed) {
+            self.write(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, chunk: Chunk) -> Result<(), SendError> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        if chunk.is_event() && self.track.carries_events() {
+            self.written.push(chunk.clone());
+        }
+        let len = chunk.len() as u64;
+        let counter = if chunk.is_event() { &self.counters.events } else { &self.counters.frames };
+        let written = timeout(self.lag_max, stream.write_all_chunks(&mut [chunk.head, chunk.payload])).await;
+        match written {
+            Ok(Ok(())) => {
+                self.progress = clock::now();
+                counter.fetch_add(1, Ordering::Relaxed);
+                self.counters.bytes.fetch_add(len, Ordering::Relaxed);
+                self.metrics.frames_out.inc();
+                self.metrics.bytes_out.inc_by(len);
+                Ok(())
+            }
+            Ok(Err(WriteError::SessionError(error))) => Err(error.into()),
+            // The reader stopped this group; it may well want the next one.
+            Ok(Err(_)) => {
+                self.stream = None;
+                self.written.clear();
+                Ok(())
+            }
+            Err(_) => {
+                self.cut_off();
+                self.stalled()
+            }
+        }
+    }
+
+    /// Something took too long. Once is what links do; nothing at all for ten seconds is a dead reader.
+    fn stalled(&self) -> Result<(), SendError> {
+        if self.progress.elapsed() >= VIEWER_STALL_TIMEOUT { Err(SendError::Stalled) } else { Ok(()) }
+    }
+
+    fn finish(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let _ = stream.finish();
+        }
+        self.written.clear();
+    }
+
+    fn cut_off(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let _ = stream.reset(stream_code::TOO_FAR_BEHIND);
+            self.counters.groups_reset.fetch_add(1, Ordering::Relaxed);
+        }
+        self.owed.append(&mut self.written);
+    }
+
+    async fn reply(&self, stream: &mut SendStream, reply: SubscribeReply) -> Result<(), SendError> {
+        match timeout(VIEWER_STALL_TIMEOUT, stream.write_chunk(reply.to_bytes().into())).await {
+            Ok(Err(WriteError::SessionError(error))) => Err(error.into()),
+            // Whoever doesn't listen to replies can't be told.
+            Ok(_) => Ok(()),
+            Err(_) => Err(SendError::Stalled),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! An accepted session: announcements and tracks to an edge or a viewer.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use quinn::VarInt;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use web_transport_quinn::{RecvStream, SendStream, Session, SessionError, WriteError};
+
+use super::{
+    Relay, Track,
+    send::{Counters, SendError, Sender},
+};
+use crate::{
+    clock,
+    hub::Announcement,
+    limits::{
+        MOQ_DRAIN_TIMEOUT, MOQ_EDGE_SEND_WINDOW_BYTES, MOQ_EDGE_STREAMS_MAX, MOQ_SETUP_TIMEOUT, MOQ_VIEWER_STREAMS_MAX,
+        VIEWER_STALL_TIMEOUT,
+    },
+    media::StreamName,
+    net::pending::Place,
+    observe::metrics::Protocol,
+    proto::moq::{
+        lite05::{
+            self, AnnounceBroadcast, AnnounceOk, AnnounceRequest, DataEvent, DataStream, Goaway, Request, Setup,
+            Subscribe, SubscribeUpdate, TrackRequest, session_code, stream_code,
+        },
+        varint::WireError,
+    },
+};
+
+/// What a session's URL asks for.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Names are below this path; empty for all.
+    prefix: String,
+    token: Option<String>,
+}
+
+impl Target {
+    /// From a path and query.
+    pub(super) fn parse(path_and_query: &str) -> Option<Self> {
+        Self::of(&Url::parse("moqt://localhost").ok()?.join(path_and_query).ok()?)
+    }
+
+    /// From a URL. `None` if its path can't be a stream's or a folder of streams.
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        let prefix = url.path().trim_matches('/').to_owned();
+        if !prefix.is_empty() && prefix.parse::<StreamName>().is_err() {
+            return None;
+        }
+        let token = url.query_pairs().find(|(key, _)| key == "token").map(|(_, token)| token.into_owned());
+        Some(Self { prefix, token })
+    }
+
+    /// The full path of what the peer calls `path`.
+    fn full(&self, path: &str) -> String {
+        match (self.prefix.as_str(), path.trim_matches('/')) {
+            ("", path) => path.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, path) => format!("{prefix}/{path}"),
+        }
+    }
+}
+
+/// Why a session ended. The text of the first two is for the peer as well.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    /// It broke the protocol.
+    #[error("protocol violation: {0}")]
+    Protocol(#[from] WireError),
+    /// It did what only a publisher may.
+    #[error("viewers don't publish")]
+    Published,
+    /// It can't be served any more.
+    #[error("{0}")]
+    Send(#[from] SendError),
+    /// It closed, or its connection did.
+    #[error("{0}")]
+    Closed(#[from] SessionError),
+    /// It stayed after GOAWAY.
+    #[error("drained")]
+    Drained,
+}
+
+impl Ended {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Protocol(_) | Self::Published => "protocol",
+            Self::Send(SendError::Stalled) => "stalled",
+            Self::Send(SendError::Lost(_)) => "events_lost",
+            Self::Send(SendError::Session(_)) | Self::Closed(_) => "closed",
+            Self::Drained => "drained",
+        }
+    }
+
+    fn code(&self) -> u32 {
+        match self {
+            Self::Protocol(_) | Self::Published => session_code::PROTOCOL_VIOLATION,
+            Self::Send(_) | Self::Drained => session_code::GOAWAY_TIMEOUT,
+            Self::Closed(_) => session_code::CANCEL,
+        }
+    }
+}
+
+struct Peer {
+    relay: Arc<Relay>,
+    session: Session,
+    target: Target,
+    /// An edge sees every stream and may read lines.
+    edge: bool,
+    counters: Counters,
+}
+
+/// Serves a session until it ends. `place` is its place among those that have not set up.
+pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, place: Place, stop: CancellationToken) {
+    let began = clock::now();
+    let edge = target.token.as_deref().is_some_and(|token| relay.access.may_relay(token));
+    let address = session.remote_address();
+    raise_limits(&session, edge);
+    drop(place);
+    let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
+    let peer = Peer { relay, session, target, edge, counters: Counters::default() };
+    tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
+    let ended = peer.serve(stop).await;
+    peer.session.close(ended.code(), ended.to_string().as_bytes());
+    peer.relay.metrics.session_ended(Protocol::Moq, ended.label());
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = &peer.counters;
+    tracing::info!(
+        peer = %address, edge, path = peer.target.prefix,
+        secs = began.elapsed().as_secs(), bytes = count(&counters.bytes), frames = count(&counters.frames),
+        events = count(&counters.events), groups = count(&counters.groups),
+        groups_reset = count(&counters.groups_reset), frames_skipped = count(&counters.frames_skipped),
+        reason = %ended, "moq session ended"
+    );
+}
+
+fn raise_limits(session: &Session, edge: bool) {
+    let streams = VarInt::from_u32(if edge { MOQ_EDGE_STREAMS_MAX } else { MOQ_VIEWER_STREAMS_MAX });
+    session.set_max_concurrent_bi_streams(streams);
+    if edge {
+        session.set_send_window(MOQ_EDGE_SEND_WINDOW_BYTES);
+    }
+}
+
+impl Peer {
+    async fn serve(&self, stop: CancellationToken) -> Ended {
+        let mut requests: FuturesUnordered<BoxFuture<'_, Result<(), Ended>>> = FuturesUnordered::new();
+        requests.push(self.send_setup().boxed());
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                accepted = self.session.accept_bi() => match accepted {
+                    Ok((send, recv)) => requests.push(self.request(send, recv).boxed()),
+                    Err(error) => return error.into(),
+                },
+                accepted = self.session.accept_uni() => match accepted {
+                    Ok(recv) => requests.push(self.data(recv).boxed()),
+                    Err(error) => return error.into(),
+                },
+                Some(served) = requests.next() => if let Err(ended) = served {
+                    return ended;
+                },
+                () = stop.cancelled(), if !draining => {
+                    draining = true;
+                    requests.push(self.drain().boxed());
+                }
+            }
+        }
+    }
+
+    async fn send_setup(&self) -> Result<(), Ended> {
+        let mut stream = self.session.open_uni().await?;
+        let setup = Setup { hop: self.relay.routes.hop(), ..Setup::default() };
+        write(&mut stream, setup.to_stream()).await?;
+        let _ = stream.finish();
+        Ok(())
+    }
+
+    /// Sends GOAWAY and waits for the peer to leave.
+    async fn drain(&self) -> Result<(), Ended> {
+        let leaving = async {
+            let (mut send, _recv) = self.session.open_bi().await?;
+            write(&mut send, Request::Goaway(Goaway::default()).to_bytes()).await?;
+            let _ = send.finish();
+            Err(Ended::Closed(self.session.closed().await))
+        };
+        timeout(MOQ_DRAIN_TIMEOUT, leaving).await.unwrap_or(Err(Ended::Drained))
+    }
+
+    /// The peer's unidirectional streams: over WebTransport its SETUP, which says nothing that we act on.
+    async fn data(&self, recv: RecvStream) -> Result<(), Ended> {
+        match timeout(MOQ_SETUP_TIMEOUT, read_data_head(recv)).await {
+            Ok(Ok(Some(DataEvent::Group(_)))) => Err(Ended::Published),
+            Ok(Err(SetupError::Wire(error))) => Err(error.into()),
+            // The stream ended or stood still: nobody was served by it.
+            _ => Ok(()),
+        }
+    }
+
+    async fn request(&self, mut send: SendStream, mut recv: RecvStream) -> Result<(), Ended> {
+        // Above all media, so that replies never wait behind it.
+        let _ = send.set_priority(1);
+        let mut buffer = BytesMut::new();
+        let request = timeout(MOQ_SETUP_TIMEOUT, read(&mut recv, &mut buffer, Request::decode)).await;
+        // A stream that ends or stands still before its request asks for nothing.
+        let Some(request) = request.unwrap_or(Ok(None))? else { return Ok(()) };
+        match request {
+            Request::Announce(request) => self.announce(request, send, recv).await,
+            Request::Subscribe(request) => self.subscribe(request, send, recv, buffer).await,
+            Request::Track(request) => self.track_info(&request, send).await,
+            Request::Fetch(_) => {
+                // Groups are kept for readers that follow; old ones are not for sale.
+                let _ = send.reset(stream_code::NOT_FOUND);
+                Ok(())
+            }
+            // We advertise no probing, and a peer that leaves needs no answer.
+            Request::Probe | Request::Goaway(_) => Ok(()),
+        }
+    }
+
+    fn may_see(&self, name: &StreamName) -> bool {
+        self.edge || self.relay.access.may_play(name, self.target.token.as_deref())
+    }
+
+    /// The stream and track that the peer names, if it is there and he may see it. Both failures look alike.
+    fn find(&self, broadcast: &str, track: &str) -> Option<(StreamName, Track)> {
+        let name: StreamName = self.target.full(broadcast).parse().ok()?;
+        let track = Track::by_name(track).filter(|track| self.edge || *track != Track::Line)?;
+        (self.relay.hub.is_announced(&name) && self.may_see(&name)).then_some((name, track))
+    }
+
+    async fn track_info(&self, request: &TrackRequest, mut send: SendStream) -> Result<(), Ended> {
+        let Some((_, track)) = self.find(&request.broadcast, &request.track) else {
+            let _ = send.reset(stream_code::NOT_FOUND);
+            return Ok(());
+        };
+        let mut reply = Vec::new();
+        lite05::encode(&track.info(), &mut reply);
+        write(&mut send, reply).await?;
+        let _ = send.finish();
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        request: Subscribe,
+        mut send: SendStream,
+        mut recv: RecvStream,
+        mut buffer: BytesMut,
+    ) -> Result<(), Ended> {
+        let viewer = self.find(&request.broadcast, &request.track).and_then(|(name, track)| {
+            let viewer = self.relay.hub.view(&name).ok()?;
+            Some((viewer, track))
+        });
+        let Some((viewer, track)) = viewer else {
+            let _ = send.reset(stream_code::NOT_FOUND);
+            return Ok(());
+        };
+        let muxed = self.relay.muxers.attach(track, viewer.stream());
+        let lag_us_max = i64::try_from(self.relay.lag_max.as_micros()).ok();
+        // Events are never too old.
+        let cursor = muxed.cursor(lag_us_max.filter(|_| track != Track::Events));
+        let metrics = self.relay.metrics.stream(viewer.stream().name().as_str());
+        let mut sender = Sender::new(&self.session, &self.counters, request.id, track, self.relay.lag_max, metrics);
+        let unsubscribed = async {
+            // Updates change priorities and bounds that we choose ourselves; only the end matters.
+            while let Ok(Some(_)) = read(&mut recv, &mut buffer, lite05::decode::<SubscribeUpdate>).await {}
+        };
+        tokio::select! {
+            ended = sender.run(cursor, &mut send) => ended?,
+            () = unsubscribed => {}
+        }
+        let _ = send.finish();
+        Ok(())
+    }
+
+    async fn announce(
+        &self,
+        request: AnnounceRequest,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), Ended> {
+        let prefix = self.target.full(&request.prefix);
+        let mut told = BTreeSet::new();
+        let mut announcements = self.relay.hub.announcements();
+        let first = announcements.next().now_or_never().unwrap_or_default();
+        let first = self.announcements(first, &prefix, request.exclude_hop, &mut told);
+        let mut reply = Vec::new();
+        lite05::encode(&AnnounceOk { hop: self.relay.routes.hop(), active: first.len() as u64 }, &mut reply);
+        first.iter().for_each(|announcement| lite05::encode(announcement, &mut reply));
+        write(&mut send, reply).await?;
+        let mut nothing = [0; 1];
+        loop {
+            let changes = tokio::select! {
+                changes = announcements.next() => changes,
+                // Nothing more is to come from the subscriber but the end.
+                _ = recv.read(&mut nothing) => return Ok(()),
+            };
+            let mut reply = Vec::new();
+            for announcement in self.announcements(changes, &prefix, request.exclude_hop, &mut told) {
+                lite05::encode(&announcement, &mut reply);
+            }
+            write(&mut send, reply).await?;
+        }
+    }
+
+    /// What of the hub's changes the peer is told.
+    fn announcements(
+        &self,
+        changes: Vec<Announcement>,
+        prefix: &str,
+        exclude_hop: u64,
+        told: &mut BTreeSet<StreamName>,
+    ) -> Vec<AnnounceBroadcast> {
+        let suffix =
+            |name: &StreamName| name.as_str().get(prefix.len()..).unwrap_or_default().trim_matches('/').to_owned();
+        let mut out = Vec::new();
+        for change in changes {
+            match change {
+                Announcement::Active(name) if name.is_under(prefix) && self.may_see(&name) => {
+                    let hops = self.relay.routes.chain(&name);
+                    if exclude_hop == 0 || !hops.contains(&exclude_hop) {
+                        out.push(AnnounceBroadcast { active: true, suffix: suffix(&name), hops });
+                        told.insert(name);
+                    }
+                }
+                Announcement::Ended(name) if told.remove(&name) => {
+                    out.push(AnnounceBroadcast { active: false, suffix: suffix(&name), hops: Vec::new() });
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+}
+
+/// Why a peer's SETUP was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    /// It is none.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// Another stream than SETUP came first.
+    #[error("SETUP must come first")]
+    NotFirst,
+    /// The connection went away before it came.
+    #[error("closed before SETUP")]
+    Closed,
+}
+
+/// Waits for the peer's SETUP, which must be its first unidirectional stream.
+pub(super) async fn read_setup(session: &Session) -> Result<Setup, SetupError> {
+    let recv = session.accept_uni().await.map_err(|_| SetupError::Closed)?;
+    match read_data_head(recv).await? {
+        Some(DataEvent::Setup(setup)) => Ok(setup),
+        Some(_) => Err(SetupError::NotFirst),
+        None => Err(SetupError::Closed),
+    }
+}
+
+/// The first thing a unidirectional stream says.
+async fn read_data_head(mut recv: RecvStream) -> Result<Option<DataEvent>, SetupError> {
+    let mut stream = DataStream::default();
+    loop {
+        if let Some(event) = stream.poll_event()? {
+            return Ok(Some(event));
+        }
+        match recv.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => stream.handle_chunk(&chunk.bytes),
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Reads until `decode` has what it wants; `None` if the stream ends or is reset before. The decoder bounds
+/// what is buffered.
+pub(super) async fn read<T>(
+    recv: &mut RecvStream,
+    buffer: &mut BytesMut,
+    decode: impl Fn(&mut BytesMut) -> Result<Option<T>, WireError>,
+) -> Result<Option<T>, WireError> {
+    loop {
+        if let Some(message) = decode(buffer)? {
+            return Ok(Some(message));
+        }
+        match recv.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+            Ok(None) | Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Writes a control message. A peer that doesn't take it is as good as gone.
+pub(super) async fn write(stream: &mut SendStream, bytes: Vec<u8>) -> Result<(), SendError> {
+    match timeout(VIEWER_STALL_TIMEOUT, stream.write_chunk(Bytes::from(bytes))).await {
+        Ok(Err(WriteError::SessionError(error))) => Err(error.into()),
+        // He stopped this stream alone; what reads it finds its end.
+        Ok(_) => Ok(()),
+        Err(_) => Err(SendError::Stalled),
+    }
+}
+
+/// Most bytes taken from a control stream at once.
+const READ_BYTES: usize = 4096;

@@ -1,0 +1,292 @@
+//! Sessions over real QUIC on loopback: an origin, edges, and viewers that are our own client.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::*;
+use crate::{
+    hub::{At, Publisher, Read, Settings},
+    media::{Codec, Frame, Item, StreamName, TrackKind, Tracks, VideoConfig},
+    net::{
+        tls::{Identity, Trust},
+        udp,
+    },
+    proto::moq::{catalog::Catalog, container::read_legacy},
+    task,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `open/…` may be watched by all, the rest with the token `play`; `edge` is an edge's token.
+struct Doors;
+
+impl Access for Doors {
+    fn may_publish(&self, _: &StreamName, _: &str) -> bool {
+        false
+    }
+
+    fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
+        name.is_under("open") || token == Some("play")
+    }
+
+    fn may_relay(&self, token: &str) -> bool {
+        token == "edge"
+    }
+}
+
+struct Node {
+    relay: Arc<Relay>,
+    address: SocketAddr,
+    trust: Trust,
+    stop: CancellationToken,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), &Identity::development().expect("an identity"))
+    }
+
+    fn at(address: SocketAddr, identity: &Identity) -> Self {
+        let _ = tracing_subscriber::fmt().with_env_filter("hawker=debug").with_test_writer().try_init();
+        Self::at2(address, identity)
+    }
+    fn at2(address: SocketAddr, identity: &Identity) -> Self {
+        let settings = Settings { linger: Duration::from_millis(300), ..Settings::default() };
+        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), Duration::from_secs(2));
+        let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
+        let config = server_config(identity).expect("a configuration");
+        let listener = listen(relay.clone(), socket, config).expect("a listener");
+        let address = listener.address().expect("bound");
+        let stop = CancellationToken::new();
+        task::spawn("listener", listener.run(stop.clone()));
+        Self { relay, address, trust: Trust::Pinned(vec![identity.fingerprint()]), stop }
+    }
+
+    fn edge_of(&self) -> Self {
+        let edge = Self::new();
+        let upstream = Upstream::new(edge.relay.clone(), vec![self.url("moqt", "/?token=edge")], self.trust.clone());
+        task::spawn("upstream", upstream.run(edge.stop.clone()));
+        edge
+    }
+
+    fn url(&self, scheme: &str, path: &str) -> Url {
+        format!("{scheme}://127.0.0.1:{}{path}", self.address.port()).parse().expect("a URL")
+    }
+
+    async fn client(&self, scheme: &str, path: &str) -> Client {
+        Client::connect(&self.url(scheme, path), &self.trust, 0).await.expect("a session")
+    }
+}
+
+fn name(text: &str) -> StreamName {
+    text.parse().expect("a name")
+}
+
+fn tracks() -> Tracks {
+    let description = Bytes::from_static(&[1, 0x42, 0xc0, 0x1f, 0xff]);
+    Tracks { video: Some(VideoConfig { codec: Codec::Avc, description, width: 64, height: 36 }), ..Tracks::default() }
+}
+
+/// An anchor: a GOP of ten frames each 400 ms of the clock, pushed by hand.
+struct Anchor {
+    publisher: Publisher,
+    count: i64,
+}
+
+impl Anchor {
+    fn new(node: &Node, stream: &str) -> Self {
+        let mut publisher = node.relay.hub.publish(&name(stream)).expect("the slot");
+        publisher.set_tracks(tracks()).expect("the only publisher");
+        Self { publisher, count: 0 }
+    }
+
+    fn push(&mut self, frames: usize) {
+        for _ in 0..frames {
+            let dts_us = self.count * 40_000;
+            let frame = Frame {
+                track: TrackKind::Video,
+                dts_us,
+                pts_us: dts_us,
+                keyframe: self.count % 10 == 0,
+                data: Bytes::from(vec![u8::try_from(self.count % 251).expect("small"); 2000]),
+            };
+            self.publisher.push_frame(frame).expect("the only publisher");
+            self.count += 1;
+        }
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
+}
+
+/// The next frame: group, timestamp, payload.
+async fn next_frame(subscription: &mut Subscription) -> Option<(u64, i64, Bytes)> {
+    loop {
+        match within("a frame", subscription.next()).await? {
+            Received::Frame { group, timestamp, payload } => return Some((group, timestamp, payload)),
+            Received::GroupEnd { .. } => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_finds_a_stream_and_reads_its_tracks_over_both_transports() {
+    let origin = Node::new();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(15);
+    for scheme in ["moqt", "https"] {
+        let client = origin.client(scheme, "/open").await;
+        let mut announced = client.announced("").await.expect("a stream");
+        let first = within("an announcement", announced.next()).await.expect("sound").expect("one");
+        assert_eq!((first.active, first.suffix.as_str()), (true, "room"));
+        let mut catalog = client.subscribe("room", "catalog.json", 100).await.expect("a subscription");
+        let (_, _, json) = next_frame(&mut catalog).await.expect("a catalog");
+        assert!(Catalog::from_json(&json).expect("sound").video.is_some());
+        let mut video = client.subscribe("room", "video", 60).await.expect("a subscription");
+        let mut last = None;
+        // The newest group from its keyframe on.
+        for index in 10..15u8 {
+            let (group, timestamp, payload) = next_frame(&mut video).await.expect("a frame");
+            let (pts_us, data) = read_legacy(payload).expect("a container");
+            assert_eq!((pts_us, data[0], data.len()), (timestamp, index, 2000));
+            assert!(last.is_none_or(|last| (group, timestamp - 40_000) == last));
+            last = Some((group, timestamp));
+        }
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_viewer_may_not_see_looks_like_what_is_not_there() {
+    let origin = Node::new();
+    let mut anchor = Anchor::new(&origin, "closed/room");
+    anchor.push(5);
+    let stranger = origin.client("moqt", "/").await;
+    for (stream, track) in [("closed/room", "video"), ("closed/none", "video"), ("closed/room", "line")] {
+        let mut subscription = stranger.subscribe(stream, track, 60).await.expect("sent");
+        assert_eq!(next_frame(&mut subscription).await, None, "{stream} {track}");
+    }
+    let guest = origin.client("moqt", "/?token=play").await;
+    let mut subscription = guest.subscribe("closed/room", "video", 60).await.expect("sent");
+    assert!(next_frame(&mut subscription).await.is_some());
+    let mut line = guest.subscribe("closed/room", "line", 60).await.expect("sent");
+    assert_eq!(next_frame(&mut line).await, None, "lines are for edges");
+}
+
+#[tokio::test]
+async fn a_viewer_who_sends_a_group_is_cut_off() {
+    let origin = Node::new();
+    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
+    let config = quic::client(&origin.trust, crate::proto::moq::lite05::ALPN).expect("a configuration");
+    let dialling = endpoint.connect_with(config, origin.address, "localhost").expect("an address");
+    let connection = within("a handshake", dialling).await.expect("a connection");
+    for bytes in [crate::proto::moq::lite05::Setup::default().to_stream(), vec![0, 2, 0, 0]] {
+        let mut stream = connection.open_uni().await.expect("a stream");
+        stream.write_all(&bytes).await.expect("sent");
+        stream.finish().expect("open");
+    }
+    let closed = within("the end", connection.closed()).await.to_string();
+    assert!(closed.contains("viewers don't publish"), "{closed}");
+}
+
+#[tokio::test]
+async fn an_edge_pulls_once_on_demand_in_order_with_events_beside_their_frames() {
+    let origin = Node::new();
+    let edge = origin.edge_of();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(5);
+    let room = name("open/room");
+    within("the announcement", async {
+        let mut announcements = edge.relay.hub.announcements();
+        announcements.next().await
+    })
+    .await;
+    assert_eq!(*origin.relay.hub.get(&room).expect("live").viewers().borrow(), 0, "nobody watches yet");
+    let viewers: Vec<_> = (0..3).map(|_| edge.relay.hub.view(&room).expect("room")).collect();
+    let mut cursor = viewers[0].stream().ring().cursor(None);
+    let source = origin.relay.hub.get(&room).expect("live");
+    within("the pull", source.viewers().wait_for(|viewers| *viewers > 0)).await.expect("alive");
+    let at = match source.ring().cursor(None).try_recv() {
+        Ok(Some(Read::Entry { entry: Item::Frame(frame), .. })) => frame.pts_us + 7 * 40_000,
+        Ok(Some(Read::Entry { entry: Item::Config(_), .. })) => 0,
+        other => panic!("no start point: {other:?}"),
+    };
+    let draft = json!({"type": "card.show", "op": "fire", "data": {"sku": "A-1"}});
+    let draft = draft.as_object().expect("an object").clone();
+    let when = if at > 0 { At::PtsUs(at) } else { At::InMs(0) };
+    let event = source.publish_event(draft, when).await.expect("accepted");
+    anchor.push(30);
+    let (mut frames, mut events) = (Vec::new(), 0);
+    while frames.len() < 35 {
+        match within("an item", cursor.recv()).await.expect("live") {
+            Read::Entry { entry: Item::Frame(frame), .. } => frames.push(frame),
+            Read::Entry { entry: Item::Event(seen), .. } => {
+                assert_eq!(seen, event);
+                events += 1;
+            }
+            Read::Entry { .. } => {}
+            Read::Skipped { frames } => panic!("{frames} frames lost"),
+        }
+    }
+    assert_eq!(events, 1);
+    assert!(frames.windows(2).all(|pair| pair[1].dts_us - pair[0].dts_us == 40_000), "in order, none twice");
+    assert_eq!(*source.viewers().borrow(), 2, "one subscription each for line and audio");
+    drop((cursor, viewers));
+    within("the linger", source.viewers().wait_for(|viewers| *viewers == 0)).await.expect("alive");
+    assert!(edge.relay.hub.is_announced(&room), "it can still be had");
+}
+
+#[tokio::test]
+async fn an_edge_keeps_its_viewers_while_its_upstream_is_away() {
+    let identity = Identity::development().expect("an identity");
+    let first = Node::at(SocketAddr::from(([127, 0, 0, 1], 0)), &identity);
+    let edge = first.edge_of();
+    let mut anchor = Anchor::new(&first, "open/room");
+    anchor.push(15);
+    let room = name("open/room");
+    let viewer = edge.relay.hub.view(&room).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let mut last_us = 0;
+    let mut read = async |count: usize| {
+        let mut seen = 0;
+        while seen < count {
+            if let Read::Entry { entry: Item::Frame(frame), .. } =
+                within("an item", cursor.recv()).await.expect("not disconnected")
+            {
+                assert!(frame.dts_us > last_us, "no frame twice or out of order");
+                last_us = frame.dts_us;
+                seen += 1;
+            }
+        }
+    };
+    read(5).await;
+    let address = first.address;
+    drop((anchor, first));
+    // The same address comes back, as a restarted server does; its streams are new.
+    let second = within("the port", async {
+        loop {
+            if let Ok(mut sockets) = udp::bind("MoQ", address, 1) {
+                drop(sockets.remove(0));
+                return Node::at(address, &identity);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let mut anchor = Anchor::new(&second, "open/room");
+    anchor.push(15);
+    read(5).await;
+    assert!(!viewer.stream().ring().is_closed());
+}

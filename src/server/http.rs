@@ -1,0 +1,72 @@
+//! Which routes each HTTP listener serves.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde_json::json;
+
+use super::Node;
+use crate::{
+    config::{PlayPolicy, Role},
+    console,
+    control::api::{self, Api},
+    egress::flv::{self, Flv},
+};
+
+/// For viewers: the page and FLV. With `admin` on the same address, its routes too.
+pub(super) fn viewer_routes(node: &Arc<Node>, with_admin: bool) -> Router {
+    let flv = Flv {
+        hub: node.hub.clone(),
+        egress: node.egress.clone(),
+        access: node.auth.clone(),
+        metrics: node.metrics.clone(),
+        wait_publisher: node.config.hub.wait_publisher(),
+    };
+    let routes = console::router().merge(flv::router(Arc::new(flv)));
+    if with_admin { routes.merge(admin_routes(node)) } else { routes.merge(api::public_router(api(node))) }
+}
+
+/// For operators: API, metrics, health.
+pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
+    let operations = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(node.clone());
+    api::router(api(node)).merge(operations)
+}
+
+fn api(node: &Arc<Node>) -> Arc<Api> {
+    Arc::new(Api {
+        hub: node.hub.clone(),
+        auth: node.auth.clone(),
+        failed_auth: node.failed_auth.clone(),
+        metrics: node.metrics.clone(),
+        moq: node.moq.clone(),
+        takes_events: node.config.role != Role::Edge,
+        public_list: node.config.auth.play == PlayPolicy::Anyone,
+    })
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    node.observe();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], node.metrics.render())
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    node.health.set_upstream(node.config.role != Role::Edge || node.metrics.upstream_connected.get() > 0);
+    match node.health.ready() {
+        Ok(()) => (StatusCode::OK, Json(json!({"ready": true}))),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))),
+    }
+}

@@ -1,0 +1,358 @@
+//! RTMP connections: who he is first, then a publisher's or a viewer's session.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::Node;
+use crate::{
+    clock,
+    config::Role,
+    egress::{self, Carriage, Session, SessionLog},
+    hub::{Replaced, Viewer},
+    ingest::rtmp::{Counters, TagIngest},
+    limits,
+    media::StreamName,
+    net::{access::Access, pending::Place, tcp},
+    observe::metrics::Protocol,
+    proto::rtmp::{ServerEvent, ServerSession, SessionError, StreamRequest},
+};
+
+/// Why a connection ended, in the words of logs and metrics.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("peer closed")]
+    PeerClosed,
+    #[error("network: {0}")]
+    Network(#[from] io::Error),
+    #[error("protocol: {0}")]
+    Protocol(#[from] SessionError),
+    #[error(transparent)]
+    Replaced(#[from] Replaced),
+    #[error("no request in time")]
+    SetupTimeout,
+    #[error("silent")]
+    Silent,
+    #[error("{0}")]
+    Refused(&'static str),
+    #[error("{0}")]
+    Line(&'static str),
+    #[error("stalled: took no byte for too long")]
+    Stalled,
+    #[error("unpublished")]
+    Unpublished,
+    #[error("server stops")]
+    Stopping,
+}
+
+impl End {
+    /// The metric's label: bounded, so without details.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer closed",
+            Self::Network(_) => "network",
+            Self::Protocol(_) => "protocol",
+            Self::Replaced(_) => "replaced",
+            Self::Stalled => "stalled",
+            Self::SetupTimeout => "setup timeout",
+            Self::Silent => "silent",
+            Self::Refused(reason) | Self::Line(reason) => reason,
+            Self::Unpublished => "unpublished",
+            Self::Stopping => "server stops",
+        }
+    }
+}
+
+/// A connection from its first byte to its last.
+pub(super) async fn session(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
+    let Some(place) = node.pending.admit(peer.ip()) else {
+        node.metrics.refused("pending connections");
+        return;
+    };
+    let mut link = Link::new(stream);
+    if let Err(end) = serve(&node, &mut link, peer, place).await {
+        // Publishers and viewers have last lines of their own; this one is for whoever became neither.
+        node.metrics.refused(end.label());
+        node.metrics.session_ended(Protocol::Rtmp, end.label());
+        tracing::info!(protocol = "rtmp", %peer, reason = %end, "not accepted");
+    }
+}
+
+/// Learns what the peer wants and does it. `Err` if it never got that far.
+async fn serve(node: &Node, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
+    let request = tokio::select! {
+        request = timeout(limits::RTMP_SETUP_TIMEOUT, link.request()) => request.map_err(|_| End::SetupTimeout)??,
+        () = node.stop.cancelled() => return Err(End::Stopping),
+    };
+    match request {
+        Request::Publish(request) => {
+            let ingest = authorise_publish(node, link, peer, &request).await?;
+            drop(place);
+            publish(node, link, peer, ingest).await;
+        }
+        Request::Play(request) => {
+            let viewer = authorise_play(node, link, &request).await?;
+            drop(place);
+            play(node, link, peer, viewer).await;
+        }
+    }
+    Ok(())
+}
+
+/// What a peer asked for.
+enum Request {
+    Publish(StreamRequest),
+    Play(StreamRequest),
+}
+
+fn stream_name(request: &StreamRequest) -> Option<StreamName> {
+    format!("{}/{}", request.app, request.name).parse().ok()
+}
+
+async fn authorise_publish(
+    node: &Node,
+    link: &mut Link,
+    peer: SocketAddr,
+    request: &StreamRequest,
+) -> Result<TagIngest, End> {
+    if node.config.role == Role::Edge {
+        return link.refuse(PUBLISH_BAD_NAME, EDGE).await;
+    }
+    let Some(name) = stream_name(request) else {
+        return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
+    };
+    let key = request.query.get("key").unwrap_or_default();
+    let may_try = node.failed_auth.lock().may_try(peer.ip(), clock::now());
+    if !may_try || !node.auth.may_publish(&name, &key) {
+        node.failed_auth.lock().failed(peer.ip(), clock::now());
+        // A guess costs the guesser time, and how much tells him nothing.
+        let delay = rand::random_range(limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX);
+        tokio::time::sleep(delay).await;
+        return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
+    }
+    match node.hub.publish(&name) {
+        Ok(publisher) => {
+            link.session.accept_publish()?;
+            Ok(TagIngest::new(publisher))
+        }
+        Err(_) => link.refuse(PUBLISH_BAD_NAME, FULL).await,
+    }
+}
+
+async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest) {
+    let name = ingest.stream().name().clone();
+    let _present = node.metrics.publisher(Protocol::Rtmp);
+    let stream = node.metrics.stream(name.as_str());
+    let began = clock::now();
+    tracing::info!(protocol = "rtmp", stream = %name, %peer, encoder = link.software, "publisher connected");
+    let end = loop {
+        let event = tokio::select! {
+            event = timeout(limits::RTMP_PUBLISHER_SILENCE_MAX, link.event()) => event.unwrap_or(Err(End::Silent)),
+            replaced = ingest.replaced() => Err(End::Replaced(replaced)),
+            () = node.stop.cancelled() => Err(End::Stopping),
+        };
+        let before = ingest.counters();
+        if let Err(end) = event.and_then(|event| handle_published(&mut ingest, event)) {
+            break end;
+        }
+        let now = ingest.counters();
+        stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
+        stream.bytes_in.inc_by(now.bytes - before.bytes);
+    };
+    let Counters { video_frames, audio_frames, bytes, data, undescribed } = ingest.counters();
+    node.metrics.session_ended(Protocol::Rtmp, end.label());
+    tracing::info!(
+        protocol = "rtmp", stream = %name, %peer, reason = %end, secs = began.elapsed().as_secs_f32(),
+        codecs = ingest.codecs(), video_frames, audio_frames, bytes, data, undescribed,
+        "publisher gone"
+    );
+    match end {
+        End::Unpublished => ingest.end(),
+        End::Replaced(_) => link.say(PUBLISH_BAD_NAME, REPLACED),
+        _ => drop(ingest),
+    }
+    link.close().await;
+}
+
+fn handle_published(ingest: &mut TagIngest, event: ServerEvent) -> Result<(), End> {
+    match event {
+        ServerEvent::Media { timestamp, tag } => ingest.handle_tag(timestamp, tag)?,
+        ServerEvent::Metadata(metadata) => ingest.handle_metadata(metadata)?,
+        ServerEvent::Data { timestamp, amf0 } => ingest.handle_data(timestamp, amf0)?,
+        ServerEvent::Closed => return Err(End::Unpublished),
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn authorise_play(node: &Node, link: &mut Link, request: &StreamRequest) -> Result<Viewer, End> {
+    let Some(name) = stream_name(request) else {
+        return link.refuse(PLAY_NOT_FOUND, BAD_NAME).await;
+    };
+    if !node.auth.may_play(&name, request.query.get("token").as_deref()) {
+        return link.refuse(PLAY_FAILED, NEEDS_TOKEN).await;
+    }
+    match node.hub.view(&name) {
+        Ok(viewer) => Ok(viewer),
+        Err(_) => link.refuse(PLAY_FAILED, FULL).await,
+    }
+}
+
+async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer) {
+    let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp, viewer.stream().name(), peer);
+    if !egress::publisher_came(&viewer, node.config.hub.wait_publisher()).await {
+        log.ends("nobody publishes");
+        link.say(PLAY_NOT_FOUND, NOBODY);
+        return link.close().await;
+    }
+    let mut session = Session::join(&node.egress, viewer, Carriage::Rtmp);
+    let end = play_on(node, link, &mut session, &mut log).await;
+    log.ends(end.label());
+    if let End::Line(_) = end {
+        link.say(PLAY_STOPPED, end.label());
+    }
+    link.close().await;
+}
+
+async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut SessionLog) -> End {
+    if let Err(error) = link.session.accept_play() {
+        return error.into();
+    }
+    let mut slices = Vec::new();
+    loop {
+        let turn = tokio::select! {
+            event = link.event() => event.map(|event| event == ServerEvent::Closed),
+            ready = session.next(&mut slices) => ready.map(|()| false).map_err(|end| End::Line(egress::reason(end))),
+            () = node.stop.cancelled() => Err(End::Stopping),
+        };
+        match turn {
+            Ok(true) => return End::PeerClosed,
+            Ok(false) => {}
+            Err(end) => return end,
+        }
+        if slices.is_empty() {
+            continue;
+        }
+        // What the session says must be out whole before media follows it.
+        let written = match timeout(limits::VIEWER_STALL_TIMEOUT, link.flush()).await {
+            Ok(Ok(())) => tcp::write_slices(&mut link.stream, &mut slices, limits::VIEWER_STALL_TIMEOUT).await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if let Err(error) = written {
+            return if error.kind() == io::ErrorKind::TimedOut { End::Stalled } else { error.into() };
+        }
+        log.update(session.counters());
+    }
+}
+
+/// A socket and the protocol on it.
+struct Link {
+    stream: TcpStream,
+    session: ServerSession,
+    /// What the session said and the socket has not taken yet.
+    out: BytesMut,
+    /// The peer's software, as it calls itself.
+    software: String,
+}
+
+impl Link {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, session: ServerSession::new(), out: BytesMut::new(), software: String::new() }
+    }
+
+    /// The next thing the peer says. Cancel safe: what is half written stays in `out`.
+    async fn event(&mut self) -> Result<ServerEvent, End> {
+        loop {
+            self.flush().await?;
+            if let Some(event) = self.session.poll_event() {
+                return Ok(event);
+            }
+            self.stream.readable().await?;
+            self.read()?;
+        }
+    }
+
+    /// Takes what the socket has. The buffer is on the stack: a silent peer costs none.
+    fn read(&mut self) -> Result<(), End> {
+        let mut buffer = [0; READ_BYTES];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => Err(End::PeerClosed),
+            Ok(read) => Ok(self.session.handle_bytes(buffer.get(..read).unwrap_or_default())?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes all that the session has to say.
+    async fn flush(&mut self) -> io::Result<()> {
+        loop {
+            while let Some(bytes) = self.session.poll_output() {
+                self.out.extend_from_slice(&bytes);
+            }
+            if self.out.is_empty() {
+                return Ok(());
+            }
+            self.stream.write_buf(&mut self.out).await?;
+        }
+    }
+
+    /// The peer's wish to publish or play.
+    async fn request(&mut self) -> Result<Request, End> {
+        loop {
+            match self.event().await? {
+                ServerEvent::Connect(info) => self.software = info.flash_ver,
+                ServerEvent::PublishRequest(request) => return Ok(Request::Publish(request)),
+                ServerEvent::PlayRequest { request, .. } => return Ok(Request::Play(request)),
+                ServerEvent::Closed => return Err(End::PeerClosed),
+                _ => {}
+            }
+        }
+    }
+
+    /// An error status. If even that doesn't fit into the peer's queue, closing says enough.
+    fn say(&mut self, code: &str, reason: &str) {
+        let _ = self.session.reject(code, reason);
+    }
+
+    async fn refuse<T>(&mut self, code: &str, reason: &'static str) -> Result<T, End> {
+        self.say(code, reason);
+        self.close().await;
+        Err(End::Refused(reason))
+    }
+
+    /// Lets the peer read our last words: a socket closed over unread input would reset them away.
+    async fn close(&mut self) {
+        let last_words = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            let mut rest = [0; 512];
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whatever fails here, the connection is over.
+        let _ = timeout(limits::RTMP_CLOSE_TIMEOUT, last_words).await;
+    }
+}
+
+/// Taken from the socket at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The codes that OBS and ffmpeg take for an answer; with others they try again for ever.
+const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
+const PLAY_NOT_FOUND: &str = "NetStream.Play.StreamNotFound";
+const PLAY_STOPPED: &str = "NetStream.Play.UnpublishNotify";
+const PLAY_FAILED: &str = "NetStream.Play.Failed";
+
+const BAD_NAME: &str = "bad stream name: 1 to 8 segments of A-Z a-z 0-9 _ - joined by '/'";
+const WRONG_KEY: &str = "wrong stream key";
+const EDGE: &str = "this node is an edge: publish to the origin";
+const FULL: &str = "this node has no room for another stream";
+const NEEDS_TOKEN: &str = "playing this stream needs a token";
+const REPLACED: &str = "a newer publisher took the stream over";
+const NOBODY: &str = "nobody publishes this stream";

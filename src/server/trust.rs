@@ -1,0 +1,38 @@
+//! Which certificate a node shows, and which of its upstream's it accepts.
+
+use std::sync::Arc;
+
+use crate::{
+    config,
+    net::tls::{Identity, TlsError, Trust},
+    relay::{Relay, Upstream},
+};
+
+/// The configured certificate, or a self-signed one that lasts as long as browsers accept by fingerprint.
+pub(super) fn identity(moq: &config::Moq) -> Result<Identity, TlsError> {
+    match (&moq.cert, &moq.key) {
+        (Some(cert), Some(key)) => Identity::load(cert, key),
+        _ => Identity::development(),
+    }
+}
+
+/// Where an edge takes its streams from; `None` without upstream URLs.
+pub(super) fn upstream(config: &config::Upstream, relay: &Arc<Relay>) -> Result<Option<Upstream>, TlsError> {
+    let trust = match (&config.cert_sha256, &config.ca) {
+        (Some(pin), _) => Trust::Pinned(vec![*pin.as_bytes()]),
+        (None, Some(ca)) => Trust::from_authorities(ca)?,
+        (None, None) => Trust::Pinned(Vec::new()),
+    };
+    let urls: Vec<_> = config
+        .urls
+        .iter()
+        .cloned()
+        .map(|mut url| {
+            if let Some(token) = &config.token {
+                url.query_pairs_mut().append_pair("token", token.expose());
+            }
+            url
+        })
+        .collect();
+    Ok((!urls.is_empty()).then(|| Upstream::new(relay.clone(), urls, trust)))
+}
