@@ -75,12 +75,17 @@ pub enum ScriptData {
     Metadata(Metadata),
     /// Any other message, unparsed: a name, then its values.
     Data(Bytes),
+    /// What a server tells a Flash player about itself; no part of the stream.
+    ForPlayer,
 }
 
 /// Reads a data message, with or without the `@setDataFrame` that tells a server to keep it.
 pub fn parse(mut body: Bytes, limits: &amf0::Limits) -> Result<ScriptData, amf0::Error> {
     if let Some(after) = strip_name(&body, SET_DATA_FRAME) {
         body = after;
+    }
+    if FOR_PLAYER.iter().any(|name| strip_name(&body, name).is_some()) {
+        return Ok(ScriptData::ForPlayer);
     }
     let Some(metadata) = strip_name(&body, ON_METADATA) else {
         return Ok(ScriptData::Data(body));
@@ -107,4 +112,5 @@ fn strip_name(body: &Bytes, name: &str) -> Option<Bytes> {
 }
 
 const SET_DATA_FRAME: &str = "@setDataFrame";
+const FOR_PLAYER: [&str; 2] = ["|RtmpSampleAccess", "onStatus"];
 const ON_METADATA: &str = "onMetaData";

@@ -188,10 +188,11 @@ impl ClientSession {
                 let tag = tag::parse(kind, &body)?;
                 self.events.push_back(ClientEvent::Media { timestamp, tag });
             }
-            Typed::Data(body) => self.events.push_back(match script::parse(body, self.connection.amf0_limits())? {
-                ScriptData::Metadata(metadata) => ClientEvent::Metadata(metadata),
-                ScriptData::Data(amf0) => ClientEvent::Data { timestamp, amf0 },
-            }),
+            Typed::Data(body) => match script::parse(body, self.connection.amf0_limits())? {
+                ScriptData::Metadata(metadata) => self.events.push_back(ClientEvent::Metadata(metadata)),
+                ScriptData::Data(amf0) => self.events.push_back(ClientEvent::Data { timestamp, amf0 }),
+                ScriptData::ForPlayer => {}
+            },
             _ => {}
         }
         Ok(())

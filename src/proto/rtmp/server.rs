@@ -226,10 +226,11 @@ impl ServerSession {
                 Ok(())
             }
             Typed::Data(body) => {
-                self.events.push_back(match script::parse(body, self.connection.amf0_limits())? {
-                    ScriptData::Metadata(metadata) => ServerEvent::Metadata(metadata),
-                    ScriptData::Data(amf0) => ServerEvent::Data { timestamp, amf0 },
-                });
+                match script::parse(body, self.connection.amf0_limits())? {
+                    ScriptData::Metadata(metadata) => self.events.push_back(ServerEvent::Metadata(metadata)),
+                    ScriptData::Data(amf0) => self.events.push_back(ServerEvent::Data { timestamp, amf0 }),
+                    ScriptData::ForPlayer => {}
+                }
                 Ok(())
             }
             _ => Ok(()),

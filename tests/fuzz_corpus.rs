@@ -1,0 +1,40 @@
+//! Replays the fuzz corpus, so that what a fuzzer once found stays found without a fuzzer.
+
+use std::{fs, path::Path};
+
+use hawker::proto::{flv, rtmp};
+
+/// Runs `target` on every file of its corpus; there must be some.
+fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let files: Vec<_> = fs::read_dir(&folder).expect("a corpus folder").map(|entry| entry.expect("entry")).collect();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    for file in files {
+        target(&fs::read(file.path()).expect("a readable seed"));
+    }
+}
+
+#[test]
+fn rtmp_handshake() {
+    replay("rtmp_handshake", rtmp::handshake::fuzz::rtmp_handshake);
+}
+
+#[test]
+fn rtmp_chunk() {
+    replay("rtmp_chunk", rtmp::chunk::fuzz::rtmp_chunk);
+}
+
+#[test]
+fn rtmp_session() {
+    replay("rtmp_session", rtmp::server::fuzz::rtmp_session);
+}
+
+#[test]
+fn amf0() {
+    replay("amf0", rtmp::amf0::fuzz::amf0);
+}
+
+#[test]
+fn flv() {
+    replay("flv", flv::reader::fuzz::flv);
+}
