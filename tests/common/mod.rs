@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a running `hawker dev`, foreign publishers, viewers that report what they see.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod dev;
 mod peers;

@@ -37,7 +37,7 @@ pub(crate) fn ffmpeg_9() -> String {
 /// The streams that ffprobe finds in `from`, audio first.
 pub(crate) fn ffprobe(from: &str) -> [Value; 2] {
     let mut command = Command::new("ffprobe");
-    command.args(["-loglevel", "error", "-show_streams", "-output_format", "json", from]);
+    command.args(["-loglevel", "error", "-show_streams", "-print_format", "json", from]);
     let found: Value = serde_json::from_str(&run_ok(20, &command)).unwrap();
     let of_type = |kind: &str| {
         let streams = found["streams"].as_array().unwrap();

@@ -38,11 +38,11 @@ impl Viewer {
     }
 
     fn start(url: &str, entries: &str, more: &[&str]) -> Self {
-        // stdbuf: a packet a line, when it arrives. Little analysis: the first packet at once.
+        // stdbuf: a packet a line, when it arrives. No frame rate to be guessed: the first packet at once.
         let mut command = Command::new("stdbuf");
         command
-            .args(["-oL", "ffprobe", "-loglevel", "error", "-fflags", "nobuffer", "-analyzeduration", "200000"])
-            .args(["-show_entries", entries, "-output_format", "compact=print_section=0"])
+            .args(["-oL", "ffprobe", "-loglevel", "error", "-fflags", "nobuffer", "-fpsprobesize", "0"])
+            .args(["-show_entries", entries, "-print_format", "compact=print_section=0"])
             .args(more)
             .arg(url);
         Self { process: Process::spawn(&command) }
