@@ -73,8 +73,10 @@ export class FlvPlayer implements Player {
     player.on(Mpegts.Events.SCRIPTDATA_ARRIVED, (data: { onLiveEvent?: LiveEventTag }) => {
       if (data.onLiveEvent) this.#onLiveEvent(data.onLiveEvent);
     });
-    player.on(Mpegts.Events.ERROR, (_type: string, detail: string, info: { code?: number }) => {
-      this.#restart(info?.code === 404 ? undefined : `The HTTP-FLV connection failed (${detail}). Trying again.`);
+    player.on(Mpegts.Events.ERROR, (type: string, detail: string, info: { code?: number }) => {
+      const network = type === Mpegts.ErrorTypes.NETWORK_ERROR;
+      const message = network ? "The server can't be reached. Trying again." : `The player gave up (${detail}). Trying again.`;
+      this.#restart(info?.code === 404 ? undefined : message);
     });
     player.on(Mpegts.Events.LOADING_COMPLETE, () => this.#restart(undefined));
     player.attachMediaElement(this.element);

@@ -9,6 +9,8 @@ import { type Carriage, type Fired, Timeline } from "./timeline";
 import { View } from "./view";
 
 const LIST_EVERY_MS = 3000;
+/** Without a new frame for this long, the publisher is taken to be gone. */
+const STILL_S_MAX = 2;
 const KEPT_MAX = 1000;
 
 /** What tests read. */
@@ -35,6 +37,9 @@ class Page {
   #carriage: Carriage;
   #muted = true;
   #player: Player | undefined;
+  /** What the player says of itself; a picture that stands still is the page's own finding. */
+  #said: State = { kind: "connecting" };
+  #still_s = 0;
   #timeline: Timeline | undefined;
 
   constructor(root: HTMLElement, query: URLSearchParams) {
@@ -85,16 +90,15 @@ class Page {
     this.#player?.close();
     this.#timeline?.close();
     this.#player = undefined;
+    this.#still_s = 0;
     this.#setState({ kind: "connecting" });
     if (this.#stream !== undefined) {
       const timeline = new Timeline(this.#carriage, (fired) => this.#fired(fired));
       this.#timeline = timeline;
       const sink: Sink = {
-        state: (state) => {
-          if (state.kind === "waiting") timeline.restart();
-          this.#setState(state);
-        },
+        state: (state) => this.#setState(state),
         shown: (pts_us) => {
+          this.#still_s = 0;
           this.probe.frames += 1;
           this.probe.shown_us.push(pts_us);
           if (this.probe.shown_us.length > KEPT_MAX) this.probe.shown_us.shift();
@@ -108,7 +112,9 @@ class Page {
     this.#view.play(this.#stream, this.#carriage, this.#player?.element);
   }
 
-  #setState(state: State): void {
+  #setState(said: State): void {
+    this.#said = said;
+    const state: State = said.kind === "live" && this.#still_s >= STILL_S_MAX ? { kind: "waiting" } : said;
     const message = state.kind === "error" ? state.message : undefined;
     if (state.kind === this.probe.state && message === this.probe.message) return;
     this.probe.state = state.kind;
@@ -126,9 +132,13 @@ class Page {
   #measure(): void {
     let before = this.probe.frames;
     setInterval(() => {
-      const live = this.probe.state === "live" ? this.#player : undefined;
-      this.#view.stats(live?.stats(), this.probe.frames - before);
+      const frames = this.probe.frames - before;
       before = this.probe.frames;
+      // A hidden page draws nothing, whatever arrives.
+      this.#still_s = document.hidden ? 0 : this.#still_s + 1;
+      this.#setState(this.#said);
+      const live = this.probe.state === "live" ? this.#player : undefined;
+      this.#view.stats(live?.stats(), frames);
     }, 1000);
   }
 }

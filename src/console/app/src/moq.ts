@@ -8,6 +8,9 @@ import { parseEvent } from "./timeline";
 
 // Between the catalog (100) and audio (80): an event is small, and must not wait behind pictures.
 const EVENTS_PRIORITY = (Hang.Catalog.PRIORITY.catalog + Hang.Catalog.PRIORITY.audio) / 2;
+/** How long a connection may take before the page says that something is wrong. */
+const PATIENCE_MS = 8000;
+const NO_CONNECTION = "The server can't be reached over QUIC; a firewall may block UDP. Trying again.";
 const RETRY = { initial: 500, multiplier: 2, max: 5000, timeout: 0 };
 
 export class MoqPlayer implements Player {
@@ -15,6 +18,7 @@ export class MoqPlayer implements Player {
   readonly #canvas = document.createElement("canvas");
   readonly #effects = new Signals.Effect();
   readonly #sink: Sink;
+  readonly #overdue = new Signals.Signal(false);
 
   constructor(stream: string, sink: Sink) {
     this.#sink = sink;
@@ -30,6 +34,10 @@ export class MoqPlayer implements Player {
       return;
     }
     this.#effects.run((effect) => this.#locate(effect));
+    this.#effects.run((effect) => {
+      this.#overdue.set(false);
+      if (!effect.get(this.element.connection.established)) effect.timer(() => this.#overdue.set(true), PATIENCE_MS);
+    });
     this.#effects.run((effect) => sink.state(this.#state(effect)));
     this.#effects.run((effect) => {
       const frame = effect.get(this.element.renderer.out.frame);
@@ -70,7 +78,9 @@ export class MoqPlayer implements Player {
 
   #state(effect: Signals.Effect): State {
     const { connection, broadcast, video, renderer } = this.element;
-    if (effect.get(connection.status) !== "connected") return { kind: "connecting" };
+    if (!effect.get(connection.established)) {
+      return effect.get(this.#overdue) ? { kind: "error", message: NO_CONNECTION } : { kind: "connecting" };
+    }
     if (effect.get(video.source.out.error)) {
       return { kind: "error", message: "This browser can't decode the stream's video codec." };
     }

@@ -24,6 +24,8 @@ export interface Fired {
 
 const PENDING_MAX = 256;
 const SEEN_MAX = 4096;
+/** A PTS this far behind the last one is another timeline: the server was restarted. */
+const RESTART_US = 2_000_000;
 
 export class Timeline {
   readonly #carriage: Carriage;
@@ -59,19 +61,13 @@ export class Timeline {
 
   /** The frame with this PTS is on the screen now. */
   shown(pts_us: number): void {
-    this.#first_us ??= pts_us;
+    const restarted = this.#shown_us !== undefined && pts_us < this.#shown_us - RESTART_US;
+    if (this.#first_us === undefined || restarted) this.#first_us = pts_us;
     this.#shown_us = pts_us;
+    const first_us = this.#first_us;
     const later = this.#pending.findIndex((due) => due.pts_us > pts_us);
     const due = this.#pending.splice(0, later < 0 ? this.#pending.length : later);
-    for (const { event, pts_us: at } of due) this.#emit(event, at, at < this.#first_us);
-  }
-
-  /** The publisher left: what was still to come never will, and the next frame starts afresh. */
-  restart(): void {
-    for (const { event } of this.#pending) this.#seen.delete(event.id);
-    this.#pending = [];
-    this.#first_us = undefined;
-    this.#shown_us = undefined;
+    for (const { event, pts_us: at } of due) this.#emit(event, at, at < first_us);
   }
 
   close(): void {
