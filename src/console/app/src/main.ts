@@ -44,7 +44,9 @@ class Page {
 
   constructor(root: HTMLElement, query: URLSearchParams) {
     this.#stream = query.get("stream") ?? undefined;
-    this.#carriage = query.get("over") === "flv" ? "flv" : "moq";
+    // Plain http pages on other hosts have no WebTransport; they still have a picture.
+    const over = query.get("over") ?? ("WebTransport" in window ? "moq" : "flv");
+    this.#carriage = over === "flv" ? "flv" : "moq";
     this.#view = new View(root, {
       choose: (stream) => this.#choose(stream, this.#carriage),
       carry: (carriage) => this.#choose(this.#stream, carriage),
@@ -53,6 +55,7 @@ class Page {
         this.#player?.setMuted(muted);
       },
     });
+    this.#view.state(this.#said, this.#stream);
     this.#play();
     void this.#follow();
     this.#measure();

@@ -55,7 +55,8 @@ export class Timeline {
     } else {
       this.#pending.push({ event, pts_us });
       this.#pending.sort((a, b) => a.pts_us - b.pts_us || a.event.seq - b.event.seq);
-      if (this.#pending.length > PENDING_MAX) this.#pending.pop();
+      // A hidden page shows no frames, so it may fall behind; of a key's values the newest counts.
+      if (this.#pending.length > PENDING_MAX) this.#pending.shift();
     }
   }
 
