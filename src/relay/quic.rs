@@ -22,7 +22,7 @@ const PROTOCOLS: [&str; 2] = [web_transport_quinn::ALPN, ALPN];
 /// A server for [`PROTOCOLS`]. Shards share it, so that a Retry token of one is good at all.
 pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
     let crypto = QuicServerConfig::try_from(identity.server(&PROTOCOLS)?).map_err(|_| no_initial_suite())?;
-    let mut transport = transport();
+    let mut transport = transport(IDLE_TIMEOUT, KEEP_ALIVE);
     // What a peer may have before it has set up; `session` raises it then.
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(MOQ_SETUP_STREAMS_MAX))
@@ -38,7 +38,7 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
 /// A client of one of [`PROTOCOLS`].
 pub(super) fn client(trust: &Trust, protocol: &str) -> Result<ClientConfig, TlsError> {
     let crypto = QuicClientConfig::try_from(trust.client(&[protocol])?).map_err(|_| no_initial_suite())?;
-    let mut transport = transport();
+    let mut transport = transport(UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEP_ALIVE);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(MOQ_UPSTREAM_STREAMS_MAX))
         .stream_receive_window(VarInt::from_u32(MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES))
@@ -48,11 +48,11 @@ pub(super) fn client(trust: &Trust, protocol: &str) -> Result<ClientConfig, TlsE
     Ok(config)
 }
 
-fn transport() -> TransportConfig {
+fn transport(idle: Duration, keep_alive: Duration) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IdleTimeout::try_from(idle).ok())
+        .keep_alive_interval(Some(keep_alive))
         // Streams of one priority in the order they were opened; priorities decide, not turns.
         .send_fairness(false)
         .datagram_receive_buffer_size(None);
@@ -68,3 +68,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Well below the idle timeout and the usual 30 s of NAT bindings.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
+
+/// An edge has other upstreams to go to, and coming back costs little.
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_millis(500);

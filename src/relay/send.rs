@@ -67,6 +67,8 @@ pub(super) struct Sender<'a> {
     /// The group being written; its stream is gone if it was cut off.
     group: Option<u64>,
     stream: Option<SendStream>,
+    /// Frames were written to the group.
+    begun: bool,
     /// Events written to the group, in case it is cut off.
     written: Vec<Chunk>,
     /// Events of groups that were cut off: the next group begins with them.
@@ -84,9 +86,9 @@ impl<'a> Sender<'a> {
         lag_max: Duration,
         metrics: Arc<StreamMetrics>,
     ) -> Self {
-        let (group, stream, written, owed) = (None, None, Vec::new(), Vec::new());
+        let (group, stream, begun, written, owed) = (None, None, false, Vec::new(), Vec::new());
         let progress = clock::now();
-        Self { session, counters, subscribe, track, lag_max, metrics, group, stream, written, owed, progress }
+        Self { session, counters, subscribe, track, lag_max, metrics, group, stream, begun, written, owed, progress }
     }
 
     /// Sends what the cursor yields until the stream ends. `reply` is the subscription's own stream.
@@ -102,7 +104,10 @@ impl<'a> Sender<'a> {
                 Ok(Read::Skipped { frames }) => {
                     self.counters.frames_skipped.fetch_add(frames, Ordering::Relaxed);
                     self.metrics.frames_skipped.inc_by(frames);
-                    self.cut_off();
+                    // A group that has only its first events so far goes on with the keyframe behind them.
+                    if self.begun {
+                        self.cut_off();
+                    }
                 }
                 Err(End::Closed) => {
                     self.finish();
@@ -117,7 +122,7 @@ impl<'a> Sender<'a> {
     async fn send(&mut self, chunk: Chunk, group: u64) -> Result<(), SendError> {
         if self.group != Some(group) {
             self.finish();
-            self.group = Some(group);
+            (self.group, self.begun) = (Some(group), false);
             self.open(group).await?;
         }
         if self.stream.is_none() {
@@ -152,6 +157,7 @@ impl<'a> Sender<'a> {
 
     async fn write(&mut self, chunk: Chunk) -> Result<(), SendError> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
+        self.begun |= !chunk.is_event();
         if chunk.is_event() && self.track.carries_events() {
             self.written.push(chunk.clone());
         }

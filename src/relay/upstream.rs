@@ -40,6 +40,17 @@ struct Mirrored {
     lost: Option<Instant>,
 }
 
+/// Why a session with an upstream ended.
+#[derive(Debug, thiserror::Error)]
+enum Leave {
+    /// It is draining; others come first now.
+    #[error("the server asked us to go")]
+    Asked,
+    /// It is gone.
+    #[error("{0}")]
+    Lost(String),
+}
+
 type Pull<'a> = BoxFuture<'a, (StreamName, Option<PullError>)>;
 
 impl Upstream {
@@ -52,13 +63,16 @@ impl Upstream {
     pub async fn run(mut self, stop: CancellationToken) {
         let serving = async {
             let mut backoff = Backoff::default();
+            let mut draining = None;
             loop {
-                for index in 0..self.urls.len() {
-                    if self.session(index).await {
+                for index in (0..self.urls.len()).filter(|index| draining != Some(*index)).collect::<Vec<_>>() {
+                    if let Some(leave) = self.session(index).await {
                         backoff = Backoff::default();
+                        draining = matches!(leave, Leave::Asked).then_some(index);
                         // Back to the most preferred one.
                         break;
                     }
+                    draining = None;
                 }
                 self.sweep();
                 tokio::time::sleep(backoff.next()).await;
@@ -71,35 +85,37 @@ impl Upstream {
         }
     }
 
-    /// One session with a server; false if it could not be reached.
-    async fn session(&mut self, index: usize) -> bool {
-        let Some(url) = self.urls.get(index) else { return false };
+    /// One session with a server; `None` if it could not be reached.
+    async fn session(&mut self, index: usize) -> Option<Leave> {
+        let url = self.urls.get(index)?;
         let server = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or_default());
         let client = match Client::connect(url, &self.trust, self.relay.routes.hop()).await {
             Ok(client) => client,
             Err(error) => {
                 tracing::warn!(%server, %error, "upstream not reached");
-                return false;
+                return None;
             }
         };
         tracing::info!(%server, "upstream session began");
         self.relay.metrics.upstream_connected.set(1);
-        let reason = self.mirror(&client).await;
+        let leave = self.mirror(&client).await;
         self.relay.metrics.upstream_connected.set(0);
-        tracing::info!(%server, reason, streams = self.mirrors.len(), "upstream session ended");
+        tracing::info!(%server, reason = %leave, streams = self.mirrors.len(), "upstream session ended");
         let now = clock::now();
         for mirrored in self.mirrors.values_mut() {
             mirrored.lost.get_or_insert(now);
         }
-        true
+        Some(leave)
     }
 
-    /// Mirrors what the server announces until the session ends; says why it did.
-    async fn mirror(&mut self, client: &Client) -> String {
+    /// Mirrors what the server announces until the session ends.
+    async fn mirror(&mut self, client: &Client) -> Leave {
         let mut announced = match client.announced("").await {
             Ok(announced) => announced,
-            Err(error) => return error.to_string(),
+            Err(error) => return Leave::Lost(error.to_string()),
         };
+        // With nowhere else to go, what the server still sends is better than nothing.
+        let elsewhere = self.urls.len() > 1;
         let relay = self.relay.clone();
         let mut pulls: FuturesUnordered<Pull<'_>> = FuturesUnordered::new();
         let mut running: HashMap<StreamName, AbortHandle> = HashMap::new();
@@ -119,8 +135,8 @@ impl Upstream {
                             pulls.push(pull(client, &relay, name, mirror, registration).boxed());
                         }
                     }
-                    Ok(None) => return "announcements ended".to_owned(),
-                    Err(error) => return error.to_string(),
+                    Ok(None) => return Leave::Lost("announcements ended".to_owned()),
+                    Err(error) => return Leave::Lost(error.to_string()),
                 },
                 Some((name, error)) = pulls.next() => match error {
                     // It is a local stream now.
@@ -128,8 +144,8 @@ impl Upstream {
                     Some(PullError::Session(_)) | None => {}
                     Some(error) => tracing::warn!(stream = %name, %error, "upstream subscription failed"),
                 },
-                error = client.closed() => return error.to_string(),
-                () = client.goaway() => return "the server asked us to go".to_owned(),
+                error = client.closed() => return Leave::Lost(error.to_string()),
+                () = client.goaway(), if elsewhere => return Leave::Asked,
                 _ = sweep.tick() => self.sweep(),
             }
         }
