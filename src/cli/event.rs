@@ -6,10 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Outcome, dev};
 use crate::{
-    media::{
-        StreamName,
-        event::{Event, Op},
-    },
+    media::{StreamName, event::Op},
     secret::Secret,
 };
 
