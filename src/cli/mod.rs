@@ -15,6 +15,7 @@ pub mod event;
 pub mod push;
 mod sample;
 pub mod serve;
+mod source;
 pub mod watch;
 
 /// What a subcommand returns; the error's text is what a person reads.
