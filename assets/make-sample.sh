@@ -43,8 +43,9 @@ ffmpeg -v error -y -f lavfi -i "aevalsrc=exprs='($chord)*(0.7+0.3*sin(2*PI*t/4))
   -c:a aac -b:a 96k -fflags +bitexact "$work/long.m4a"
 
 # Frame i decodes to the samples from (i - 1) * 1024 on: 376 is the first that starts at 8 s.
-ffmpeg -v error -y -i "$work/video.mp4" -ignore_editlist 1 -i "$work/long.m4a" -map 0:v -map 1:a -c copy \
-  -bsf:a "noise=drop='lt(n,376)+gte(n,751)',setts=ts=N*1024" \
+ffmpeg -v error -y -ignore_editlist 1 -i "$work/long.m4a" -c copy \
+  -bsf:a "noise=drop='lt(n,376)+gte(n,751)',setts=ts=N*1024" "$work/cut.m4a"
+ffmpeg -v error -y -i "$work/video.mp4" -i "$work/cut.m4a" -map 0:v -map 1:a -c copy \
   -flvflags no_duration_filesize+no_sequence_end -fflags +bitexact "$work/sample.flv"
 mv "$work/sample.flv" sample.flv
 ls -l sample.flv

@@ -113,7 +113,7 @@ mod tests {
     fn check_accepts_the_shipped_file_and_refuses_a_wrong_one() {
         let check = |path: &str| Cli::parse_from(["hawker", "check", path]).run();
         assert!(check(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/hawker.toml")).is_ok());
-        let error = check(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).expect_err("not ours").to_string();
-        assert!(error.contains("Cargo.toml:1: package: unknown field `package`"), "{error}");
+        let error = check(concat!(env!("CARGO_MANIFEST_DIR"), "/rustfmt.toml")).expect_err("not ours").to_string();
+        assert!(error.contains("rustfmt.toml:1: max_width: unknown field `max_width`"), "{error}");
     }
 }

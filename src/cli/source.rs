@@ -11,9 +11,9 @@ mod mp4;
 
 /// A file in memory: what it says of its tracks, and its frames by decode time, starting at 0.
 #[derive(Debug)]
-pub struct Clip {
+pub(super) struct Clip {
     /// The tracks.
-    pub tracks: Tracks,
+    pub(super) tracks: Tracks,
     /// At least one; the first picture is a keyframe.
     frames: Vec<Frame>,
     /// After this long it starts again.
@@ -22,7 +22,7 @@ pub struct Clip {
 
 /// Why a file can't be published.
 #[derive(Debug, thiserror::Error)]
-pub enum BadClip {
+pub(super) enum BadClip {
     /// The system says no.
     #[error(transparent)]
     Read(#[from] std::io::Error),
@@ -50,7 +50,7 @@ pub enum BadClip {
 
 impl Clip {
     /// Reads an FLV or MP4 file.
-    pub fn load(path: &Path) -> Result<Self, BadClip> {
+    pub(super) fn load(path: &Path) -> Result<Self, BadClip> {
         if fs::metadata(path)?.len() > FILE_BYTES_MAX {
             return Err(BadClip::TooLarge);
         }
@@ -58,13 +58,13 @@ impl Clip {
     }
 
     /// The clip that is built in: 8 s, made by `assets/make-sample.sh`.
-    pub fn sample() -> Self {
+    pub(super) fn sample() -> Self {
         let flv = Bytes::from_static(include_bytes!("../../assets/sample.flv"));
         Self::parse(flv).expect("invariant: a test parses the built-in clip")
     }
 
     /// Reads a whole file.
-    pub fn parse(file: Bytes) -> Result<Self, BadClip> {
+    pub(super) fn parse(file: Bytes) -> Result<Self, BadClip> {
         match file.get(..8) {
             Some([b'F', b'L', b'V', ..]) => flv::parse(&file),
             Some([_, _, _, _, b'f' | b's', b't', b'y', b'p']) => mp4::parse(&file),
@@ -91,7 +91,7 @@ impl Clip {
     }
 
     /// The clip's frames, again and again, on a timeline that never jumps.
-    pub fn repeat(&self) -> impl Iterator<Item = Frame> + '_ {
+    pub(super) fn repeat(&self) -> impl Iterator<Item = Frame> + '_ {
         let rounds = (0i64..).map(|round| round * self.duration_us);
         rounds.flat_map(|base_us| {
             self.frames.iter().map(move |frame| Frame {
@@ -103,17 +103,17 @@ impl Clip {
     }
 
     /// The clip's frames, once.
-    pub fn once(&self) -> impl Iterator<Item = Frame> + '_ {
+    pub(super) fn once(&self) -> impl Iterator<Item = Frame> + '_ {
         self.frames.iter().cloned()
     }
 
     /// How long one round takes.
-    pub fn duration_us(&self) -> i64 {
+    pub(super) fn duration_us(&self) -> i64 {
         self.duration_us
     }
 
     /// The codec of `track`.
-    pub fn codec(&self, track: TrackKind) -> Option<Codec> {
+    pub(super) fn codec(&self, track: TrackKind) -> Option<Codec> {
         match track {
             TrackKind::Video => self.tracks.video.as_ref().map(|video| video.codec),
             TrackKind::Audio => self.tracks.audio.as_ref().map(|audio| audio.codec),
