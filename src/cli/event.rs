@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, dev};
+use super::{Outcome, dev, root_cause};
 use crate::{
     media::{StreamName, event::Op},
     secret::Secret,
@@ -186,15 +186,6 @@ fn parse_op(text: &str) -> Result<Op, String> {
 
 fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
-}
-
-/// The innermost reason: "Connection refused" rather than "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// What a JSON error body says, else the body itself, bounded.

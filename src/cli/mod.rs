@@ -13,10 +13,13 @@ use crate::config::Config;
 pub mod dev;
 pub mod event;
 pub mod push;
-mod sample;
 pub mod serve;
-mod source;
 pub mod watch;
+
+mod mark;
+mod rtmp;
+mod sample;
+mod source;
 
 /// What a subcommand returns; the error's text is what a person reads.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -96,6 +99,15 @@ fn stop_on_signal(stop: CancellationToken) -> io::Result<()> {
         });
     })?;
     Ok(())
+}
+
+/// The innermost reason: "Connection refused" rather than "error sending request".
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

@@ -1,12 +1,84 @@
-//! `hawker watch`.
+//! `hawker watch`: plays a stream without showing it, and reports what came.
 
+use std::time::Duration;
+
+use url::Url;
+
+use self::analysis::{Analysis, Report};
 use super::Outcome;
+use crate::clock;
+
+mod analysis;
+mod flv;
+mod observed;
 
 /// Arguments of `hawker watch`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-
-/// Runs it.
-pub async fn run(_args: Args) -> Outcome {
-    Err("watch is not built yet".into())
+pub struct Args {
+    /// rtmp://host/app/name, http(s)://host/name.flv, moqt://host:port/name or https://host:port/name (MoQ).
+    url: Url,
+    /// How long.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = parse_secs)]
+    secs: f64,
+    /// Print one JSON report at the end, and nothing else.
+    #[arg(long)]
+    json: bool,
 }
+
+/// Why nothing, or no more, was watched.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the server refused: {0}")]
+    Refused(String),
+    #[error("what came is not a stream: {0}")]
+    Broken(String),
+    #[error("{0}: watch knows rtmp, http(s) with .flv, and moqt")]
+    Scheme(String),
+    #[error("connected, but no keyframe came within {0} s: is anybody publishing?")]
+    Silent(f64),
+}
+
+/// Watches to the end and reports; an error if nothing played.
+pub(super) async fn run(args: Args) -> Outcome {
+    let mut analysis = Analysis::new(clock::now(), !args.json);
+    if !args.json {
+        println!("watching {} for {} s", crate::secret::redact(args.url.as_str()), args.secs);
+    }
+    let playing = play(&args.url, &mut analysis);
+    let ended = match tokio::time::timeout(Duration::from_secs_f64(args.secs), playing).await {
+        Ok(Ok(())) => "the server ended the stream".to_owned(),
+        Ok(Err(failed)) if !analysis.has_played() => return Err(failed.into()),
+        Ok(Err(failed)) => failed.to_string(),
+        Err(_) => "time is up".to_owned(),
+    };
+    let played = analysis.has_played();
+    let report = analysis.finish(&crate::secret::redact(args.url.as_str()), ended, clock::now());
+    print(&report, args.json)?;
+    if played { Ok(()) } else { Err(Failed::Silent(args.secs).into()) }
+}
+
+async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
+    match url.scheme() {
+        "http" | "https" if url.path().ends_with(".flv") => flv::play(url, analysis).await,
+        other => Err(Failed::Scheme(other.to_owned())),
+    }
+}
+
+fn print(report: &Report, json: bool) -> Outcome {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+fn parse_secs(text: &str) -> Result<f64, String> {
+    let secs: f64 = text.parse().map_err(|_| "is a number of seconds")?;
+    if (0.1..=86_400.0).contains(&secs) { Ok(secs) } else { Err("is between 0.1 and 86400".into()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! The clock in the stream: `hawker push` says now and then what time it is, so that `hawker watch` can tell
+//! how long the way was. Both ends need the same wall clock.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::proto::rtmp::amf0::{self, Value};
+
+/// The data message's name.
+const NAME: &str = "onClock";
+
+/// The AMF0 body of a mark.
+pub(super) fn encode(wall_ms: i64) -> Bytes {
+    let mut body = BytesMut::new();
+    // Exact: milliseconds since 1970 stay below 2^53.
+    let value = Value::object([("wall_ms", Value::Number(wall_ms as f64))]);
+    amf0::encode_all(&[Value::string(NAME), value], &mut body);
+    body.freeze()
+}
+
+/// The time that a data message of this name and value tells, if it is a mark.
+pub(super) fn decode(name: &str, value: &Value) -> Option<i64> {
+    let wall_ms = value.get("wall_ms").and_then(Value::as_number)?;
+    (name == NAME).then_some(wall_ms as i64)
+}

@@ -1,0 +1,324 @@
+//! From what came to what it means: join time, continuity, latency, and whether events sat beside their frames.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::observed::Observed;
+use crate::{
+    clock::Instant,
+    media::{TrackKind, Tracks},
+};
+
+/// Gathers what came. Time is passed in.
+#[derive(Debug)]
+pub(super) struct Analysis {
+    start: Instant,
+    /// Tell a person about it as it happens.
+    narrate: bool,
+    join_ms: Option<u64>,
+    tracks: Tracks,
+    video: Times,
+    audio: Times,
+    video_pts_us: Vec<i64>,
+    keyframes: u64,
+    latencies_ms: Vec<i64>,
+    snapshots: u64,
+    events: Vec<SeenEvent>,
+}
+
+/// The decode times of one track.
+#[derive(Debug, Default)]
+struct Times {
+    dts_us: Vec<i64>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct SeenEvent {
+    report: EventReport,
+    at_us: Option<i64>,
+    /// Pictures that came before it.
+    position: usize,
+}
+
+impl Analysis {
+    pub(super) fn new(start: Instant, narrate: bool) -> Self {
+        Self {
+            start,
+            narrate,
+            join_ms: None,
+            tracks: Tracks::default(),
+            video: Times::default(),
+            audio: Times::default(),
+            video_pts_us: Vec::new(),
+            keyframes: 0,
+            latencies_ms: Vec::new(),
+            snapshots: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// Whether a decoder would have shown or played something.
+    pub(super) fn has_played(&self) -> bool {
+        self.join_ms.is_some()
+    }
+
+    /// Takes what came at `now`, with the tracks as they are known.
+    pub(super) fn handle(&mut self, observed: Observed, tracks: &Tracks, now: Instant, unix_ms: i64) {
+        match observed {
+            Observed::Frame { track, dts_us, pts_us, keyframe, bytes } => {
+                // Sound alone is a stream too, but where there is a picture the first keyframe starts it.
+                if self.join_ms.is_none() && keyframe && (track == TrackKind::Video || tracks.video.is_none()) {
+                    self.joined(tracks, now);
+                }
+                let times = match track {
+                    TrackKind::Video => &mut self.video,
+                    TrackKind::Audio => &mut self.audio,
+                };
+                times.dts_us.push(dts_us);
+                times.bytes += bytes as u64;
+                if track == TrackKind::Video {
+                    self.video_pts_us.push(pts_us);
+                    self.keyframes += u64::from(keyframe);
+                }
+            }
+            Observed::Event { event, at_us, replay } => {
+                let report = EventReport {
+                    id: event.head.id.clone(),
+                    kind: event.head.kind.clone(),
+                    seq: event.head.seq,
+                    pts_us: event.pts_us(),
+                    at_ms: self.since_start_ms(now),
+                    replay,
+                    skew_frames: None,
+                };
+                self.say(now, &report);
+                self.events.push(SeenEvent { report, at_us, position: self.video_pts_us.len() });
+            }
+            Observed::Snapshot => self.snapshots += 1,
+            Observed::Clock { wall_ms } => self.latencies_ms.push(unix_ms - wall_ms),
+        }
+    }
+
+    fn joined(&mut self, tracks: &Tracks, now: Instant) {
+        self.join_ms = Some(self.since_start_ms(now));
+        self.tracks = tracks.clone();
+        let (video, audio) = (VideoReport::describe(tracks), AudioReport::describe(tracks));
+        let parts: Vec<String> = video.into_iter().chain(audio).collect();
+        self.say(now, &format_args!("first frame: {}", parts.join(", ")));
+    }
+
+    fn say(&self, now: Instant, what: &dyn fmt::Display) {
+        if self.narrate {
+            println!("{:>9.3} s  {what}", now.saturating_duration_since(self.start).as_secs_f64());
+        }
+    }
+
+    fn since_start_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The report, at the end.
+    pub(super) fn finish(self, url: &str, ended: String, now: Instant) -> Report {
+        let played_ms = self.since_start_ms(now).saturating_sub(self.join_ms.unwrap_or(0));
+        let bits = (self.video.bytes + self.audio.bytes) * 8;
+        let events = self.events.iter().map(|seen| EventReport {
+            skew_frames: if seen.report.replay { None } else { skew_frames(seen, &self.video_pts_us) },
+            ..seen.report.clone()
+        });
+        let events = events.collect();
+        let (tracks, keyframes) = (&self.tracks, self.keyframes);
+        Report {
+            url: url.to_owned(),
+            ended,
+            join_ms: self.join_ms,
+            played_ms,
+            kbit_per_s: bits.checked_div(played_ms).unwrap_or(0),
+            video: tracks.video.as_ref().map(|config| VideoReport {
+                codec: config.codec.as_str(),
+                width: config.width,
+                height: config.height,
+                keyframes,
+                track: self.video.report(),
+            }),
+            audio: tracks.audio.as_ref().map(|config| AudioReport {
+                codec: config.codec.as_str(),
+                sample_rate: config.sample_rate,
+                channels: config.channels,
+                track: self.audio.report(),
+            }),
+            latency_ms: Latency::of(self.latencies_ms),
+            snapshots: self.snapshots,
+            events,
+        }
+    }
+}
+
+/// How many pictures too late (or, negative, too early) an event came: 0 if the next picture was the first
+/// to be shown at or after its time. `None` if that picture never came.
+fn skew_frames(seen: &SeenEvent, video_pts_us: &[i64]) -> Option<i64> {
+    let at_us = seen.at_us?;
+    let due = video_pts_us.iter().enumerate().filter(|(_, pts_us)| **pts_us >= at_us);
+    let (index, _) = due.min_by_key(|(_, pts_us)| **pts_us)?;
+    Some(i64::try_from(seen.position).ok()? - i64::try_from(index).ok()?)
+}
+
+impl Times {
+    fn report(&self) -> TrackReport {
+        let steps = self.dts_us.iter().zip(self.dts_us.iter().skip(1)).map(|(a, b)| b - a);
+        let mut sorted: Vec<i64> = steps.clone().collect();
+        sorted.sort_unstable();
+        let usual_us = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+        // One missing frame already makes two usual steps; timestamps in milliseconds jitter by one.
+        let gaps = steps.clone().filter(|step| *step * 4 > usual_us * 7 + 4000);
+        TrackReport {
+            frames: self.dts_us.len() as u64,
+            bytes: self.bytes,
+            step_us_usual: usual_us,
+            gaps: gaps.clone().count() as u64,
+            gap_ms_max: gaps.max().unwrap_or(0) / 1000,
+            dts_backwards: steps.filter(|step| *step < 0).count() as u64,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) url: String,
+    /// Why the watching ended.
+    pub(super) ended: String,
+    /// From connect to the first keyframe.
+    pub(super) join_ms: Option<u64>,
+    /// From the first keyframe to the end.
+    pub(super) played_ms: u64,
+    pub(super) kbit_per_s: u64,
+    pub(super) video: Option<VideoReport>,
+    pub(super) audio: Option<AudioReport>,
+    /// Where the publisher puts its clock into the stream.
+    pub(super) latency_ms: Option<Latency>,
+    pub(super) snapshots: u64,
+    pub(super) events: Vec<EventReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct VideoReport {
+    pub(super) codec: &'static str,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) keyframes: u64,
+    #[serde(flatten)]
+    pub(super) track: TrackReport,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct AudioReport {
+    pub(super) codec: &'static str,
+    pub(super) sample_rate: u32,
+    pub(super) channels: u8,
+    #[serde(flatten)]
+    pub(super) track: TrackReport,
+}
+
+/// One track's continuity.
+#[derive(Debug, Serialize)]
+pub(super) struct TrackReport {
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+    /// The median distance of two frames.
+    pub(super) step_us_usual: i64,
+    /// Steps that leave out at least one frame.
+    pub(super) gaps: u64,
+    pub(super) gap_ms_max: i64,
+    pub(super) dts_backwards: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct EventReport {
+    pub(super) id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) seq: u64,
+    pub(super) pts_us: Option<i64>,
+    /// When it came, from connect.
+    pub(super) at_ms: u64,
+    /// It happened before we joined.
+    pub(super) replay: bool,
+    /// Pictures between the event and the one it belongs to.
+    pub(super) skew_frames: Option<i64>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Latency {
+    pub(super) p50: i64,
+    pub(super) p99: i64,
+    pub(super) samples: usize,
+}
+
+impl Latency {
+    fn of(mut samples: Vec<i64>) -> Option<Self> {
+        samples.sort_unstable();
+        let at = |percent: usize| samples.get((samples.len() * percent / 100).min(samples.len() - 1)).copied();
+        Some(Self { p50: at(50)?, p99: at(99)?, samples: samples.len() })
+    }
+}
+
+impl VideoReport {
+    fn describe(tracks: &Tracks) -> Option<String> {
+        tracks.video.as_ref().map(|v| format!("{} {}x{}", v.codec.as_str(), v.width, v.height))
+    }
+}
+
+impl AudioReport {
+    fn describe(tracks: &Tracks) -> Option<String> {
+        tracks.audio.as_ref().map(|a| format!("{} {} Hz, {} channels", a.codec.as_str(), a.sample_rate, a.channels))
+    }
+}
+
+impl fmt::Display for EventReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "event {} {}", self.kind, self.id)?;
+        if let Some(pts_us) = self.pts_us {
+            write!(f, " at {}.{:03} s of the stream", pts_us / 1_000_000, pts_us / 1000 % 1000)?;
+        }
+        if self.replay { f.write_str(" (before we joined)") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ended: {}", self.ended)?;
+        if let Some(join_ms) = self.join_ms {
+            writeln!(f, "join     {join_ms} ms; then {:.1} s at {} kbit/s", self.played_ms as f64 / 1e3, self.kbit_per_s)?;
+        }
+        if let Some(video) = &self.video {
+            writeln!(f, "picture  {}, {} keyframes", video.track, video.keyframes)?;
+        }
+        if let Some(audio) = &self.audio {
+            writeln!(f, "sound    {}", audio.track)?;
+        }
+        if let Some(latency) = &self.latency_ms {
+            writeln!(f, "latency  p50 {} ms, p99 {} ms ({} samples)", latency.p50, latency.p99, latency.samples)?;
+        }
+        let off = self.events.iter().filter(|event| event.skew_frames.is_some_and(|skew| skew != 0));
+        write!(f, "events   {}", self.events.len())?;
+        for event in off {
+            write!(f, "\n         {} {} is {:+} pictures off", event.kind, event.id, event.skew_frames.unwrap_or(0))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TrackReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frames, {} gaps", self.frames, self.gaps)?;
+        if self.gaps > 0 {
+            write!(f, " (longest {} ms)", self.gap_ms_max)?;
+        }
+        if self.dts_backwards > 0 {
+            write!(f, ", {} steps back in time", self.dts_backwards)?;
+        }
+        Ok(())
+    }
+}
