@@ -62,13 +62,10 @@ pub(super) async fn run(args: Args) -> Outcome {
     Ok(())
 }
 
-/// The sample anchor of `hawker dev`: pushes the built-in clip to `url` until `shutdown`, come what may.
-pub async fn run_sample(url: &Url, shutdown: impl Future<Output = ()>) {
-    let clip = Clip::sample();
-    let mut push = Push::new(&clip, url, false, ProgressBar::hidden());
-    if let Err(failed) = push.keep_on(true, shutdown).await {
-        tracing::error!(url = redact(url.as_str()), reason = %failed, "the sample anchor gave up");
-    }
+/// Pushes the built-in clip to `url` until `stop`, connecting again when the connection is lost.
+pub(super) async fn run_sample(url: &str, stop: impl Future<Output = ()>) -> Outcome {
+    let (clip, url) = (Clip::sample(), url.parse()?);
+    Ok(Push::new(&clip, &url, false, ProgressBar::hidden()).keep_on(true, stop).await?)
 }
 
 struct Push<'a> {
@@ -86,26 +83,26 @@ impl<'a> Push<'a> {
         Self { clip, url, once, progress, window_start: clock::now(), window_frames: 0, window_bytes: 0 }
     }
 
-    /// Publishes, again and again if `reconnect`, until `shutdown`.
-    async fn keep_on(&mut self, reconnect: bool, shutdown: impl Future<Output = ()>) -> Result<(), Failed> {
-        let mut shutdown = std::pin::pin!(shutdown);
+    /// Publishes, again and again if `reconnect`, until `stop`.
+    async fn keep_on(&mut self, reconnect: bool, stop: impl Future<Output = ()>) -> Result<(), Failed> {
+        let mut stop = std::pin::pin!(stop);
         loop {
-            let failed = match self.publish(shutdown.as_mut()).await {
+            let failed = match self.publish(stop.as_mut()).await {
                 Err(failed) if reconnect && failed.is_passing() => failed,
                 ended => return ended,
             };
             self.progress.set_message(format!("{failed}; connecting again"));
             tokio::select! {
-                () = shutdown.as_mut() => return Ok(()),
+                () = stop.as_mut() => return Ok(()),
                 () = sleep(RECONNECT_DELAY) => {}
             }
         }
     }
 
     /// One session, from its first frame to its end.
-    async fn publish(&mut self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) -> Result<(), Failed> {
+    async fn publish(&mut self, mut stop: std::pin::Pin<&mut impl Future<Output = ()>>) -> Result<(), Failed> {
         let mut client = tokio::select! {
-            () = shutdown.as_mut() => return Ok(()),
+            () = stop.as_mut() => return Ok(()),
             client = Client::connect(self.url, ClientMode::Publish) => client?,
         };
         self.send_head(&mut client)?;
@@ -114,15 +111,15 @@ impl<'a> Push<'a> {
         let rounds = if self.once { 1 } else { usize::MAX };
         for frame in self.clip.rounds(rounds) {
             let due = start + Duration::from_micros(frame.dts_us.unsigned_abs());
-            let stop = tokio::select! {
-                () = shutdown.as_mut() => true,
+            let stopped = tokio::select! {
+                () = stop.as_mut() => true,
                 // The server has nothing to say that matters here, save that it is over.
                 over = timeout_at(due, async { loop { client.next().await?; } }) => match over {
                     Ok(failed) => return failed,
                     Err(_) => false,
                 },
             };
-            if stop {
+            if stopped {
                 break;
             }
             if frame.dts_us >= next_mark_us {

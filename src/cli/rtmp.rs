@@ -13,7 +13,7 @@ use url::Url;
 use super::root_cause;
 use crate::proto::{
     flv::TagBody,
-    rtmp::{BadRtmpUrl, ClientConfig, ClientEvent, ClientMode, ClientSession, SessionError},
+    rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession, SessionError, client::BadRtmpUrl},
 };
 
 /// Why a session didn't start, or ended.
@@ -29,7 +29,7 @@ pub(super) enum Failed {
     Rejected { code: String, description: String },
     #[error("the server ended the stream")]
     Ended,
-    #[error("the server closed the connection before it answered")]
+    #[error("the server closed the connection before it answered; it may not like the name or the key")]
     ClosedEarly,
     #[error("the connection was lost: {0}")]
     Lost(#[from] io::Error),
@@ -42,6 +42,10 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Ended)
+    }
+
     /// Whether another attempt may end better.
     pub(super) fn is_passing(&self) -> bool {
         !matches!(self, Self::Url(_) | Self::Tls | Self::Rejected { .. } | Self::Protocol(_))
@@ -78,7 +82,9 @@ impl Client {
                 is_ready: false,
             };
             while !client.is_ready {
-                client.is_ready = client.next().await? == ClientEvent::Ready;
+                // Some servers refuse a key by hanging up.
+                let event = client.next().await.map_err(|e| if e.is_lost() { Failed::ClosedEarly } else { e })?;
+                client.is_ready = event == ClientEvent::Ready;
             }
             Ok(client)
         })
@@ -102,7 +108,7 @@ impl Client {
             tokio::select! {
                 read = reader.read_buf(&mut self.read) => {
                     if read? == 0 {
-                        return Err(if self.is_ready { Failed::Ended } else { Failed::ClosedEarly });
+                        return Err(Failed::Ended);
                     }
                     self.session.handle_bytes(&self.read)?;
                     self.read.clear();

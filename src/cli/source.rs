@@ -16,7 +16,7 @@ pub(super) struct Clip {
     pub(super) tracks: Tracks,
     /// At least one; the first picture is a keyframe.
     frames: Vec<Frame>,
-    /// After this long it starts again.
+    /// How long one round takes.
     duration_us: i64,
 }
 
@@ -90,26 +90,16 @@ impl Clip {
         Ok(Self { tracks, frames, duration_us })
     }
 
-    /// The clip's frames, again and again, on a timeline that never jumps.
-    pub(super) fn repeat(&self) -> impl Iterator<Item = Frame> + '_ {
-        let rounds = (0i64..).map(|round| round * self.duration_us);
-        rounds.flat_map(|base_us| {
+    /// The clip's frames, that many times over, on a timeline that never jumps.
+    pub(super) fn rounds(&self, count: usize) -> impl Iterator<Item = Frame> + '_ {
+        let bases = (0i64..).map(|round| round * self.duration_us).take(count);
+        bases.flat_map(|base_us| {
             self.frames.iter().map(move |frame| Frame {
                 dts_us: frame.dts_us + base_us,
                 pts_us: frame.pts_us + base_us,
                 ..frame.clone()
             })
         })
-    }
-
-    /// The clip's frames, once.
-    pub(super) fn once(&self) -> impl Iterator<Item = Frame> + '_ {
-        self.frames.iter().cloned()
-    }
-
-    /// How long one round takes.
-    pub(super) fn duration_us(&self) -> i64 {
-        self.duration_us
     }
 
     /// The codec of `track`.

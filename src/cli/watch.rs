@@ -6,11 +6,12 @@ use url::Url;
 
 use self::analysis::{Analysis, Report};
 use super::Outcome;
-use crate::clock;
+use crate::{clock, secret::redact};
 
 mod analysis;
 mod flv;
 mod observed;
+mod rtmp;
 
 /// Arguments of `hawker watch`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,8 @@ pub(super) enum Failed {
     Unreachable(String),
     #[error("the server refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Rtmp(#[from] super::rtmp::Failed),
     #[error("what came is not a stream: {0}")]
     Broken(String),
     #[error("{0}: watch knows rtmp, http(s) with .flv, and moqt")]
@@ -44,7 +47,7 @@ pub(super) enum Failed {
 pub(super) async fn run(args: Args) -> Outcome {
     let mut analysis = Analysis::new(clock::now(), !args.json);
     if !args.json {
-        println!("watching {} for {} s", crate::secret::redact(args.url.as_str()), args.secs);
+        println!("watching {} for {} s", redact(args.url.as_str()), args.secs);
     }
     let playing = play(&args.url, &mut analysis);
     let ended = match tokio::time::timeout(Duration::from_secs_f64(args.secs), playing).await {
@@ -54,7 +57,7 @@ pub(super) async fn run(args: Args) -> Outcome {
         Err(_) => "time is up".to_owned(),
     };
     let played = analysis.has_played();
-    let report = analysis.finish(&crate::secret::redact(args.url.as_str()), ended, clock::now());
+    let report = analysis.finish(&redact(args.url.as_str()), ended, clock::now());
     print(&report, args.json)?;
     if played { Ok(()) } else { Err(Failed::Silent(args.secs).into()) }
 }
@@ -62,6 +65,7 @@ pub(super) async fn run(args: Args) -> Outcome {
 async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
     match url.scheme() {
         "http" | "https" if url.path().ends_with(".flv") => flv::play(url, analysis).await,
+        "rtmp" | "rtmps" => rtmp::play(url, analysis).await,
         other => Err(Failed::Scheme(other.to_owned())),
     }
 }
@@ -79,6 +83,3 @@ fn parse_secs(text: &str) -> Result<f64, String> {
     let secs: f64 = text.parse().map_err(|_| "is a number of seconds")?;
     if (0.1..=86_400.0).contains(&secs) { Ok(secs) } else { Err("is between 0.1 and 86400".into()) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,7 +16,9 @@ pub(super) struct Analysis {
     start: Instant,
     /// Tell a person about it as it happens.
     narrate: bool,
-    join_ms: Option<u64>,
+    /// When the first keyframe came, and the first sound.
+    keyframe_ms: Option<u64>,
+    sound_ms: Option<u64>,
     tracks: Tracks,
     video: Times,
     audio: Times,
@@ -47,7 +49,8 @@ impl Analysis {
         Self {
             start,
             narrate,
-            join_ms: None,
+            keyframe_ms: None,
+            sound_ms: None,
             tracks: Tracks::default(),
             video: Times::default(),
             audio: Times::default(),
@@ -61,27 +64,35 @@ impl Analysis {
 
     /// Whether a decoder would have shown or played something.
     pub(super) fn has_played(&self) -> bool {
-        self.join_ms.is_some()
+        self.join_ms().is_some()
+    }
+
+    /// Sound alone is a stream too, but where there is a picture the first keyframe starts it.
+    fn join_ms(&self) -> Option<u64> {
+        if self.tracks.video.is_some() { self.keyframe_ms } else { self.sound_ms }
     }
 
     /// Takes what came at `now`, with the tracks as they are known.
     pub(super) fn handle(&mut self, observed: Observed, tracks: &Tracks, now: Instant, unix_ms: i64) {
+        if self.tracks != *tracks {
+            self.tracks = tracks.clone();
+        }
         match observed {
-            Observed::Frame { track, dts_us, pts_us, keyframe, bytes } => {
-                // Sound alone is a stream too, but where there is a picture the first keyframe starts it.
-                if self.join_ms.is_none() && keyframe && (track == TrackKind::Video || tracks.video.is_none()) {
-                    self.joined(tracks, now);
+            Observed::Frame { track: TrackKind::Video, dts_us, pts_us, keyframe, bytes } => {
+                if keyframe && self.keyframe_ms.is_none() {
+                    self.keyframe_ms = Some(self.since_start_ms(now));
+                    self.say(now, &"first keyframe");
                 }
-                let times = match track {
-                    TrackKind::Video => &mut self.video,
-                    TrackKind::Audio => &mut self.audio,
-                };
-                times.dts_us.push(dts_us);
-                times.bytes += bytes as u64;
-                if track == TrackKind::Video {
-                    self.video_pts_us.push(pts_us);
-                    self.keyframes += u64::from(keyframe);
+                self.video.push(dts_us, bytes);
+                self.video_pts_us.push(pts_us);
+                self.keyframes += u64::from(keyframe);
+            }
+            Observed::Frame { track: TrackKind::Audio, dts_us, bytes, .. } => {
+                if self.sound_ms.is_none() {
+                    self.sound_ms = Some(self.since_start_ms(now));
+                    self.say(now, &"first sound");
                 }
+                self.audio.push(dts_us, bytes);
             }
             Observed::Event { event, at_us, replay } => {
                 let report = EventReport {
@@ -101,14 +112,6 @@ impl Analysis {
         }
     }
 
-    fn joined(&mut self, tracks: &Tracks, now: Instant) {
-        self.join_ms = Some(self.since_start_ms(now));
-        self.tracks = tracks.clone();
-        let (video, audio) = (VideoReport::describe(tracks), AudioReport::describe(tracks));
-        let parts: Vec<String> = video.into_iter().chain(audio).collect();
-        self.say(now, &format_args!("first frame: {}", parts.join(", ")));
-    }
-
     fn say(&self, now: Instant, what: &dyn fmt::Display) {
         if self.narrate {
             println!("{:>9.3} s  {what}", now.saturating_duration_since(self.start).as_secs_f64());
@@ -121,7 +124,8 @@ impl Analysis {
 
     /// The report, at the end.
     pub(super) fn finish(self, url: &str, ended: String, now: Instant) -> Report {
-        let played_ms = self.since_start_ms(now).saturating_sub(self.join_ms.unwrap_or(0));
+        let join_ms = self.join_ms();
+        let played_ms = join_ms.map_or(0, |join_ms| self.since_start_ms(now).saturating_sub(join_ms));
         let bits = (self.video.bytes + self.audio.bytes) * 8;
         let events = self.events.iter().map(|seen| EventReport {
             skew_frames: if seen.report.replay { None } else { skew_frames(seen, &self.video_pts_us) },
@@ -132,7 +136,7 @@ impl Analysis {
         Report {
             url: url.to_owned(),
             ended,
-            join_ms: self.join_ms,
+            join_ms,
             played_ms,
             kbit_per_s: bits.checked_div(played_ms).unwrap_or(0),
             video: tracks.video.as_ref().map(|config| VideoReport {
@@ -165,6 +169,11 @@ fn skew_frames(seen: &SeenEvent, video_pts_us: &[i64]) -> Option<i64> {
 }
 
 impl Times {
+    fn push(&mut self, dts_us: i64, bytes: usize) {
+        self.dts_us.push(dts_us);
+        self.bytes += bytes as u64;
+    }
+
     fn report(&self) -> TrackReport {
         let steps = self.dts_us.iter().zip(self.dts_us.iter().skip(1)).map(|(a, b)| b - a);
         let mut sorted: Vec<i64> = steps.clone().collect();
@@ -259,20 +268,9 @@ pub(super) struct Latency {
 impl Latency {
     fn of(mut samples: Vec<i64>) -> Option<Self> {
         samples.sort_unstable();
-        let at = |percent: usize| samples.get((samples.len() * percent / 100).min(samples.len() - 1)).copied();
+        let at =
+            |percent: usize| samples.get((samples.len() * percent / 100).min(samples.len().checked_sub(1)?)).copied();
         Some(Self { p50: at(50)?, p99: at(99)?, samples: samples.len() })
-    }
-}
-
-impl VideoReport {
-    fn describe(tracks: &Tracks) -> Option<String> {
-        tracks.video.as_ref().map(|v| format!("{} {}x{}", v.codec.as_str(), v.width, v.height))
-    }
-}
-
-impl AudioReport {
-    fn describe(tracks: &Tracks) -> Option<String> {
-        tracks.audio.as_ref().map(|a| format!("{} {} Hz, {} channels", a.codec.as_str(), a.sample_rate, a.channels))
     }
 }
 
@@ -290,13 +288,20 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ended: {}", self.ended)?;
         if let Some(join_ms) = self.join_ms {
-            writeln!(f, "join     {join_ms} ms; then {:.1} s at {} kbit/s", self.played_ms as f64 / 1e3, self.kbit_per_s)?;
+            writeln!(
+                f,
+                "join     {join_ms} ms; then {:.1} s at {} kbit/s",
+                self.played_ms as f64 / 1e3,
+                self.kbit_per_s
+            )?;
         }
         if let Some(video) = &self.video {
-            writeln!(f, "picture  {}, {} keyframes", video.track, video.keyframes)?;
+            let VideoReport { codec, width, height, keyframes, track } = video;
+            writeln!(f, "picture  {codec} {width}x{height}: {track}, {keyframes} keyframes")?;
         }
         if let Some(audio) = &self.audio {
-            writeln!(f, "sound    {}", audio.track)?;
+            let AudioReport { codec, sample_rate, channels, track } = audio;
+            writeln!(f, "sound    {codec} {sample_rate} Hz, {channels} channels: {track}")?;
         }
         if let Some(latency) = &self.latency_ms {
             writeln!(f, "latency  p50 {} ms, p99 {} ms ({} samples)", latency.p50, latency.p99, latency.samples)?;

@@ -6,29 +6,48 @@ use url::Url;
 use super::{
     Failed,
     analysis::Analysis,
-    observed::TagReader,
+    observed::{self, Observed, TagReader},
 };
 use crate::{
+    cli::root_cause,
     clock,
-    proto::flv::{FlvReader, FlvTag},
+    proto::{
+        flv::{
+            FlvReader, FlvTag, TagKind,
+            script::{self, ScriptData},
+            tag,
+        },
+        rtmp::amf0,
+    },
 };
 
 /// Plays until the server ends the stream.
 pub(super) async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
-    let response = reqwest::get(url.clone()).await.map_err(|e| Failed::Unreachable(crate::cli::root_cause(&e)))?;
+    let response = reqwest::get(url.clone()).await.map_err(|e| Failed::Unreachable(root_cause(&e)))?;
     if !response.status().is_success() {
         return Err(Failed::Refused(response.status().to_string()));
     }
     let (mut flv, mut reader) = (FlvReader::new(), TagReader::default());
     let mut body = response.bytes_stream();
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|e| Failed::Unreachable(crate::cli::root_cause(&e)))?;
+        let piece = piece.map_err(|e| Failed::Unreachable(root_cause(&e)))?;
         flv.handle_bytes(&piece).map_err(|e| Failed::Broken(e.to_string()))?;
-        while let Some(FlvTag { kind, timestamp_ms, body }) = flv.poll_tag() {
-            if let Some(observed) = reader.read(kind, timestamp_ms, &body)? {
+        while let Some(tag) = flv.poll_tag() {
+            if let Some(observed) = read(&mut reader, tag)? {
                 analysis.handle(observed, &reader.tracks, clock::now(), clock::unix_ms());
             }
         }
     }
     Ok(())
+}
+
+fn read(reader: &mut TagReader, FlvTag { kind, timestamp_ms, body }: FlvTag) -> Result<Option<Observed>, Failed> {
+    if kind != TagKind::Script {
+        let tag = tag::parse(kind, &body).map_err(|e| Failed::Broken(e.to_string()))?;
+        return Ok(reader.media(timestamp_ms, tag));
+    }
+    match script::parse(body, &amf0::Limits::AUTHORISED).map_err(|e| Failed::Broken(e.to_string()))? {
+        ScriptData::Metadata(_) => Ok(None),
+        ScriptData::Data(amf0) => Ok(observed::data(&amf0)),
+    }
 }

@@ -1,13 +1,10 @@
 //! What a viewer sees, whatever the protocol: the common language of the readers and the analysis.
 
-use bytes::Bytes;
-
-use super::Failed;
 use crate::{
     cli::mark,
     media::{Event, TrackKind, Tracks, time::Unwrap},
     proto::{
-        flv::{MediaTag, TagKind, script, tag},
+        flv::{MediaTag, script},
         rtmp::amf0::{self, Value},
     },
 };
@@ -25,7 +22,7 @@ pub(super) enum Observed {
     Clock { wall_ms: i64 },
 }
 
-/// Reads the bodies that FLV tags and RTMP messages share.
+/// Reads what FLV tags and RTMP messages have in common.
 #[derive(Debug, Default)]
 pub(super) struct TagReader {
     clock: Unwrap<32>,
@@ -34,52 +31,37 @@ pub(super) struct TagReader {
 }
 
 impl TagReader {
-    /// What a body says; `None` for configuration, and for data that nobody reads.
-    pub(super) fn read(&mut self, kind: TagKind, timestamp_ms: u32, body: &Bytes) -> Result<Option<Observed>, Failed> {
+    /// A frame, or `None` for configuration.
+    pub(super) fn media(&mut self, timestamp_ms: u32, tag: MediaTag) -> Option<Observed> {
         let dts_us = self.clock.unwrap_next(timestamp_ms) * 1000;
-        if kind == TagKind::Script {
-            return Ok(self.script(body));
-        }
-        match tag::parse(kind, body).map_err(|e| Failed::Broken(e.to_string()))? {
+        match tag {
             MediaTag::VideoConfig(config) => self.tracks.video = Some(config),
             MediaTag::AudioConfig(config) => self.tracks.audio = Some(config),
             MediaTag::Frame { codec, keyframe, cts_us, data } => {
-                let pts_us = dts_us + cts_us;
-                return Ok(Some(Observed::Frame {
-                    track: codec.kind(),
-                    dts_us,
-                    pts_us,
-                    keyframe,
-                    bytes: data.len(),
-                }));
+                let (track, pts_us) = (codec.kind(), dts_us + cts_us);
+                return Some(Observed::Frame { track, dts_us, pts_us, keyframe, bytes: data.len() });
             }
             MediaTag::Ignored => {}
         }
-        Ok(None)
+        None
     }
+}
 
-    fn script(&mut self, body: &Bytes) -> Option<Observed> {
-        let data = match script::parse(body.clone(), &amf0::Limits::AUTHORISED).ok()? {
-            script::ScriptData::Metadata(metadata) => {
-                self.tracks.metadata = metadata;
-                return None;
-            }
-            script::ScriptData::Data(data) => data,
-        };
-        let values = amf0::decode_all(&data, &amf0::Limits::AUTHORISED).ok()?;
-        let (name, value) = (values.first()?.as_str()?, values.get(1)?);
-        if let Some(wall_ms) = mark::decode(name, value) {
-            return Some(Observed::Clock { wall_ms });
-        }
-        if name != script::LiveEvent::NAME {
-            return None;
-        }
-        if value.get_str("kind") == Some("snap") {
-            return Some(Observed::Snapshot);
-        }
-        let event = Event::from_json(value.get_str("json")?.as_bytes()).ok()?;
-        let at_us = value.get("ts").and_then(Value::as_number).map(|ms| (ms * 1000.0) as i64);
-        let replay = value.get("rp") == Some(&Value::Bool(true));
-        Some(Observed::Event { event: Box::new(event), at_us, replay })
+/// What a data message says, if it is one of ours.
+pub(super) fn data(amf0: &[u8]) -> Option<Observed> {
+    let values = amf0::decode_all(amf0, &amf0::Limits::AUTHORISED).ok()?;
+    let (name, value) = (values.first()?.as_str()?, values.get(1)?);
+    if let Some(wall_ms) = mark::decode(name, value) {
+        return Some(Observed::Clock { wall_ms });
     }
+    if name != script::LiveEvent::NAME {
+        return None;
+    }
+    if value.get_str("kind") == Some("snap") {
+        return Some(Observed::Snapshot);
+    }
+    let event = Event::from_json(value.get_str("json")?.as_bytes()).ok()?;
+    let at_us = value.get("ts").and_then(Value::as_number).map(|ms| (ms * 1000.0) as i64);
+    let replay = value.get("rp") == Some(&Value::Bool(true));
+    Some(Observed::Event { event: Box::new(event), at_us, replay })
 }
