@@ -14,6 +14,9 @@ pub const RTMP_SETUP_CHUNK_STREAMS_MAX: usize = 16;
 pub const RTMP_SETUP_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of partly received messages, all chunk streams together, before authorisation.
 pub const RTMP_SETUP_ASSEMBLY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes received in all before authorisation, the handshake aside; more closes the session. It also bounds the
+/// work that a stranger can cause.
+pub const RTMP_SETUP_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of replies queued to a peer that doesn't read them; more closes the session.
 pub const RTMP_SETUP_OUT_BYTES_MAX: usize = 16 * 1024;
 

@@ -17,6 +17,8 @@ use crate::{limits, proto::flv::TagBody};
 pub(super) struct Connection {
     handshake: Handshake,
     greeted: bool,
+    /// Nobody has decided about the peer yet.
+    stranger: bool,
     reader: ChunkReader,
     amf0_limits: amf0::Limits,
     aggregate: Option<AggregateParts>,
@@ -51,6 +53,7 @@ impl Connection {
         let mut connection = Self {
             handshake,
             greeted: false,
+            stranger: true,
             reader: ChunkReader::new(ChunkLimits::SETUP),
             amf0_limits: amf0::Limits::SETUP,
             aggregate: None,
@@ -64,8 +67,14 @@ impl Connection {
         connection
     }
 
-    /// Lifts the limits that hold for a stranger.
+    /// The peer may stay. What it sends is still held to the limits of the setup.
+    pub(super) fn admit(&mut self) {
+        self.stranger = false;
+    }
+
+    /// The peer may also send media: lifts the limits of the setup.
     pub(super) fn authorise(&mut self) {
+        self.admit();
         self.reader.set_limits(ChunkLimits::AUTHORISED);
         self.amf0_limits = amf0::Limits::AUTHORISED;
     }
@@ -116,6 +125,9 @@ impl Connection {
         let message = self.reader.next_message(input)?;
         let used = u32::try_from(before - input.len()).unwrap_or(u32::MAX);
         self.received = self.received.wrapping_add(used);
+        if self.stranger && self.received > limits::RTMP_SETUP_BYTES_MAX {
+            return Err(SessionError::SetupTooLong);
+        }
         Ok(message)
     }
 
@@ -161,7 +173,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues media of our own; the caller watches how fast it drains.
+    /// Queues media of our own, outside the bound on answers; the caller watches how fast it drains.
     pub(super) fn send_media(&mut self, stream_id: u32, timestamp: u32, body: &TagBody) {
         self.output.extend(encode_media(stream_id, timestamp, body));
     }

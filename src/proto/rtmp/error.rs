@@ -30,6 +30,9 @@ pub enum SessionError {
         /// Its bound.
         bytes_max: usize,
     },
+    /// The peer talks on and on without a request that can be accepted.
+    #[error("too much data before publish or play")]
+    SetupTooLong,
     /// The peer asks and doesn't read the answers.
     #[error("the peer doesn't read its answers")]
     OutputFull,

@@ -188,6 +188,7 @@ impl ServerSession {
             return Ok(());
         }
         self.state = State::Playing;
+        self.connection.admit();
         self.answer_play()?;
         self.release()
     }

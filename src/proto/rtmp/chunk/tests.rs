@@ -20,7 +20,8 @@ fn read(bytes: &[u8]) -> Result<Vec<Message>, ChunkError> {
     read_all(&mut ChunkReader::new(ChunkLimits::SETUP), bytes, usize::MAX)
 }
 
-fn set_chunk_size(size: u32) -> Vec<u8> {
+fn set_chunk_size(size: usize) -> Vec<u8> {
+    let size = u32::try_from(size).expect("32 bits");
     [&b"\x02\0\0\0\0\0\x04\x01\0\0\0\0"[..], &size.to_be_bytes()].concat()
 }
 
@@ -64,7 +65,7 @@ impl Sender {
             out.put_uint(time.min(EXTENDED).into(), 3);
         }
         if format < 2 {
-            out.put_uint(message.payload.len() as u64, 3);
+            out.put_slice(&u32::try_from(message.payload.len()).expect("24 bits").to_be_bytes()[1..]);
             out.put_u8(message.kind);
         }
         if format == 0 {
@@ -106,7 +107,7 @@ proptest! {
     fn interleaved_messages_survive_any_chunk_size_and_split(
         messages in vec((0..5usize, any_message()), 1..20),
         order in vec(any::<Index>(), 1..64),
-        chunk_bytes in prop_oneof![1..4u32, 1..300u32],
+        chunk_bytes in prop_oneof![1..4usize, 1..300usize],
         split in prop_oneof![1..20usize, Just(usize::MAX)],
         repeat_extended in any::<bool>(),
     ) {
@@ -114,7 +115,7 @@ proptest! {
         let mut senders = ids.map(|id| Sender { id, ..Sender::default() });
         let mut queues = vec![Vec::new(); ids.len()];
         for (sender, message) in &messages {
-            queues[*sender].extend(senders[*sender].chunks(message, chunk_bytes as usize, repeat_extended));
+            queues[*sender].extend(senders[*sender].chunks(message, chunk_bytes, repeat_extended));
         }
         queues.retain(|queue| !queue.is_empty());
         let mut wire = set_chunk_size(chunk_bytes);
@@ -139,12 +140,12 @@ proptest! {
         stream_id in any::<u32>(),
         prefix in vec(any::<u8>(), 0..9),
         payload in vec(any::<u8>(), 0..3000),
-        chunk_bytes in 128..1000u32,
+        chunk_bytes in 128..1000usize,
         split in 1..50usize,
     ) {
         let header = MessageHeader { chunk_stream: 6, kind: 9, stream_id, timestamp };
         let expected = [prefix.as_slice(), &payload].concat();
-        let slices = ChunkWriter::new(chunk_bytes as usize).encode(&header, &prefix, payload.into());
+        let slices = ChunkWriter::new(chunk_bytes).encode(&header, &prefix, payload.into());
         let wire = [set_chunk_size(chunk_bytes), slices.concat()].concat();
         let read = read_all(&mut ChunkReader::new(ChunkLimits::SETUP), &wire, split).expect("own chunks");
         prop_assert_eq!(read, vec![Message { kind: 9, stream_id, timestamp, payload: expected.into() }]);
