@@ -21,6 +21,8 @@
 //! 7. Nothing is open by default. `hawker dev` is the loopback-only exception and says so.
 
 #![forbid(unsafe_code)]
+// What a peer sends must never end the process; tests may panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod cli;
 pub mod console;

@@ -3,7 +3,7 @@
 //! Invariant: no socket, no clock, no task. `handle_*` takes bytes (and a time), `poll_*` gives bytes and
 //! events. Lengths from the wire are bounded before anything is allocated; nothing here can panic.
 
-#![deny(clippy::as_conversions, clippy::expect_used)]
+#![cfg_attr(not(test), deny(clippy::as_conversions, clippy::expect_used))]
 
 pub mod flv;
 pub mod moq;

@@ -274,7 +274,7 @@ impl Mux for EventsMux {
                 }
                 let record = record(event, self.now_us);
                 self.records += 1;
-                out.push(whole_frame(EntryKind::Event, 0, array(&[record.clone()])), self.group);
+                out.push(whole_frame(EntryKind::Event, 0, array(std::slice::from_ref(&record))), self.group);
                 self.remember(record);
             }
             // The first item only opens the track, so that readers can join before the first event.

@@ -47,7 +47,7 @@ fn read(reader: &mut TagReader, FlvTag { kind, timestamp_ms, body }: FlvTag) -> 
         return Ok(reader.media(timestamp_ms, tag));
     }
     match script::parse(body, &amf0::Limits::AUTHORISED).map_err(|e| Failed::Broken(e.to_string()))? {
-        ScriptData::Metadata(_) => Ok(None),
+        ScriptData::Metadata(_) | ScriptData::ForPlayer => Ok(None),
         ScriptData::Data(amf0) => Ok(observed::data(&amf0)),
     }
 }
