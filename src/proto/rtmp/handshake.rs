@@ -161,12 +161,13 @@ mod tests {
     #[test]
     fn a_server_answers_only_a_whole_hello_and_echoes_it() {
         let mut server = Handshake::server();
-        assert_eq!(server.handle_bytes(&mut [3].repeat(1536).as_slice()), Ok(false));
+        let c1: Vec<u8> = (0..=255).cycle().take(PACKET_BYTES).collect();
+        assert_eq!(server.handle_bytes(&mut &[&[VERSION], &c1[..PACKET_BYTES - 1]].concat()[..]), Ok(false));
         assert_eq!(server.poll_output(), None);
-        assert_eq!(server.handle_bytes(&mut &[3][..]), Ok(false));
+        assert_eq!(server.handle_bytes(&mut &c1[PACKET_BYTES - 1..]), Ok(false));
         let answer = server.poll_output().expect("S0, S1 and S2");
         assert_eq!((answer.len(), answer[0], &answer[5..9]), (1 + 2 * 1536, 3, &[0; 4][..]));
-        assert_eq!(answer[1537..], [3; 1536]);
+        assert_eq!(answer[1 + PACKET_BYTES..], c1);
     }
 
     #[test]

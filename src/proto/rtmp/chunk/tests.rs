@@ -91,7 +91,7 @@ impl Sender {
 }
 
 fn any_timestamp() -> impl Strategy<Value = u32> {
-    prop_oneof![any::<u32>(), 0xff_fff0..0x100_0010u32, 0xffff_fff0..=u32::MAX, 0..100u32]
+    prop_oneof![any::<u32>(), Just(EXTENDED), 0xff_fff0..0x100_0010u32, 0xffff_fff0..=u32::MAX, 0..100u32]
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -179,6 +179,13 @@ fn times_wrap_at_32_bits() {
     let wire = b"\x04\xff\xff\xff\0\0\x01\x08\x01\0\0\0\xff\xff\xff\xf0a\x84\0\0\x20b";
     let times: Vec<_> = read(wire).expect("legal").iter().map(|message| message.timestamp).collect();
     assert_eq!(times, [0xffff_fff0, 0x10]);
+}
+
+#[test]
+fn whole_messages_leave_the_assembly_budget() {
+    let header = MessageHeader { chunk_stream: 4, kind: 9, stream_id: 1, timestamp: 0 };
+    let message = ChunkWriter::new(128).encode(&header, &[], vec![1; 10_000].into()).concat();
+    assert_eq!(read(&message.repeat(20)).map(|messages| messages.len()), Ok(20));
 }
 
 #[test]
