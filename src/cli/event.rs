@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, dev, root_cause};
+use super::{Outcome, dev, root_cause, sentence};
 use crate::{
     media::{StreamName, event::Op},
     secret::Secret,
@@ -186,14 +186,6 @@ fn parse_op(text: &str) -> Result<Op, String> {
 
 fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
-}
-
-/// What a JSON error body says, else the body itself, bounded.
-fn sentence(body: &str) -> String {
-    let said = serde_json::from_str::<Value>(body).ok();
-    let said = said.as_ref().and_then(|v| ["message", "detail", "error"].iter().find_map(|key| v.get(key)?.as_str()));
-    let text: String = said.unwrap_or(body).trim().chars().filter(|c| !c.is_control()).take(300).collect();
-    if text.is_empty() { text } else { format!(": {text}") }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -110,6 +110,14 @@ fn root_cause(error: &dyn Error) -> String {
     cause.to_string()
 }
 
+/// What a JSON error body says, else the body itself, bounded.
+fn sentence(body: &str) -> String {
+    let said = serde_json::from_str::<serde_json::Value>(body).ok();
+    let said = said.as_ref().and_then(|v| ["message", "detail", "error"].iter().find_map(|key| v.get(key)?.as_str()));
+    let text: String = said.unwrap_or(body).trim().chars().filter(|c| !c.is_control()).take(300).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -45,7 +45,7 @@ pub(super) enum Failed {
 
 /// Watches to the end and reports; an error if nothing played.
 pub(super) async fn run(args: Args) -> Outcome {
-    let mut analysis = Analysis::new(clock::now(), !args.json);
+    let mut analysis = Analysis::new(clock::now(), clock::unix_ms(), !args.json);
     if !args.json {
         println!("watching {} for {} s", redact(args.url.as_str()), args.secs);
     }

@@ -14,6 +14,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Analysis {
     start: Instant,
+    /// The same moment on the wall clock.
+    start_unix_ms: i64,
     /// Tell a person about it as it happens.
     narrate: bool,
     /// When the first keyframe came, and the first sound.
@@ -45,9 +47,10 @@ struct SeenEvent {
 }
 
 impl Analysis {
-    pub(super) fn new(start: Instant, narrate: bool) -> Self {
+    pub(super) fn new(start: Instant, start_unix_ms: i64, narrate: bool) -> Self {
         Self {
             start,
+            start_unix_ms,
             narrate,
             keyframe_ms: None,
             sound_ms: None,
@@ -108,6 +111,8 @@ impl Analysis {
                 self.events.push(SeenEvent { report, at_us, position: self.video_pts_us.len() });
             }
             Observed::Snapshot => self.snapshots += 1,
+            // What was sent before we came has waited for us in the server's cache.
+            Observed::Clock { wall_ms } if wall_ms < self.start_unix_ms => {}
             Observed::Clock { wall_ms } => self.latencies_ms.push(unix_ms - wall_ms),
         }
     }

@@ -9,7 +9,7 @@ use super::{
     observed::{self, Observed, TagReader},
 };
 use crate::{
-    cli::root_cause,
+    cli::{root_cause, sentence},
     clock,
     proto::{
         flv::{
@@ -25,7 +25,9 @@ use crate::{
 pub(super) async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
     let response = reqwest::get(url.clone()).await.map_err(|e| Failed::Unreachable(root_cause(&e)))?;
     if !response.status().is_success() {
-        return Err(Failed::Refused(response.status().to_string()));
+        let status = response.status();
+        let said = response.text().await.unwrap_or_default();
+        return Err(Failed::Refused(format!("{status}{}", sentence(&said))));
     }
     let (mut flv, mut reader) = (FlvReader::new(), TagReader::default());
     let mut body = response.bytes_stream();
