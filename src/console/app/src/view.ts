@@ -104,7 +104,7 @@ export class View {
       "li",
       fired.replay ? "event replay" : "event",
       h("span", "event-kind", kind(fired.event)),
-      h("span", "event-time", fired.replay ? "earlier" : position(fired.shown_pts_us)),
+      h("span", "event-time", fired.replay ? "earlier" : new Date().toLocaleTimeString()),
       h("span", "event-detail", detail(fired.event)),
     );
     item.dataset.noun = fired.event.type.split(".")[0];
@@ -151,13 +151,6 @@ function about(info: StreamInfo): string {
   const size = info.video?.height ? `${info.video.height}p ${info.video.codec}` : info.video?.codec;
   const viewers = `${info.viewers} ${info.viewers === 1 ? "viewer" : "viewers"}`;
   return [info.state === "live" ? undefined : info.state, size, viewers].filter((part) => part).join(" · ");
-}
-
-/** A place on the stream's timeline, as minutes and seconds. */
-function position(pts_us: number | undefined): string {
-  if (pts_us === undefined) return "now";
-  const s = pts_us / 1_000_000;
-  return `${Math.floor(s / 60)}:${(s % 60).toFixed(2).padStart(5, "0")}`;
 }
 
 function logo(): HTMLElement {
