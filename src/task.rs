@@ -17,12 +17,14 @@ pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio::spawn(async move {
-        if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+    // Combinators, not an async block: that would hold the future twice, and a session's size is what a silent
+    // stranger costs.
+    tokio::spawn(AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+        if ended.is_err() {
             PANICS.fetch_add(1, Ordering::Relaxed);
             tracing::error!(task = name, "task panicked; nothing else is affected");
         }
-    })
+    }))
 }
 
 /// How many tasks have panicked since start (`hawker_task_panics_total`).

@@ -21,6 +21,8 @@ static HEAP: PeakAlloc = PeakAlloc;
 const SILENT_BYTES_MAX: usize = 4 * 1024;
 /// The bound before publish or play is accepted: 64 KiB in, 16 KiB out, and the session itself.
 const SETUP_BYTES_MAX: usize = (64 + 16 + 16) * 1024;
+/// What a greedy peer has really been kept waiting with; less means that this test tests nothing.
+const GREEDY_BYTES: usize = 3 * 16_000;
 /// Whoever isn't let in has this long.
 const SETUP_TIME_MAX: Duration = Duration::from_secs(11);
 
@@ -35,14 +37,14 @@ fn strangers_cost_little_and_are_gone_in_time() {
     println!("silent connection: {each} bytes");
     assert!(each <= SILENT_BYTES_MAX, "{each} bytes for a silent connection");
 
-    // The greediest that the limits allow: a handshake, then messages that never end on every chunk stream.
+    // As much as the limits let stay: a handshake, then messages that never end.
     let began = Instant::now();
     let greedy: Vec<_> = (0..100u16).map(|n| greedy(address, 10 + (n / 50) as u8)).collect();
     settle();
     let with_greedy = HEAP.current_usage().saturating_sub(before + each * silent.len());
     let each = with_greedy / greedy.len();
     println!("greedy connection: {each} bytes");
-    assert!(each <= SETUP_BYTES_MAX, "{each} bytes for a greedy connection");
+    assert!((GREEDY_BYTES..=SETUP_BYTES_MAX).contains(&each), "{each} bytes for a greedy connection");
 
     for mut stream in silent.into_iter().chain(greedy) {
         stream.set_read_timeout(Some(SETUP_TIME_MAX)).expect("a timeout");
@@ -71,8 +73,9 @@ fn start() -> SocketAddr {
     let server = Server::bind(config).expect("free ports");
     let address = server.addresses().rtmp;
     thread::spawn(move || server.run());
-    // The first connection makes what the first connection makes.
-    drop(connect(address, 99));
+    // What the first connection needs once is not the cost of a connection.
+    drop(greedy(address, 99));
+    settle();
     address
 }
 
@@ -95,13 +98,10 @@ fn greedy(to: SocketAddr, group: u8) -> TcpStream {
     stream.write_all(&[0; 1536]).expect("written");
     // Set Chunk Size 64 KiB, then on each chunk stream a message of 16 KiB that lacks its last bytes.
     stream.write_all(&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 1, 0, 0]).expect("written");
-    for chunk_stream in 3..18 {
+    for chunk_stream in 3..6 {
         let mut chunk = vec![chunk_stream, 0, 0, 0, 0, 0x40, 0, 20, 0, 0, 0, 0];
         chunk.resize(12 + 16_000, 0);
-        // The server may end it here; that is the point.
-        if stream.write_all(&chunk).is_err() {
-            break;
-        }
+        stream.write_all(&chunk).expect("written");
     }
     stream
 }

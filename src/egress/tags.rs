@@ -131,7 +131,12 @@ impl TagMux {
     }
 
     fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
-        let ts_ms = wrap_ms(self.tag_ms(frame.dts_us));
+        let ts_ms = self.tag_ms(frame.dts_us);
+        if ts_ms < 0 {
+            // Sound that belongs to pictures before the first one.
+            return;
+        }
+        let ts_ms = wrap_ms(ts_ms);
         for event in std::mem::take(&mut self.events) {
             let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
             if let Some(body) = live_event(&event, pts_ms) {
@@ -182,7 +187,7 @@ impl Mux for TagMux {
     }
 }
 
-/// The 32 bits that FLV and RTMP carry. What lies before the base (audio of an earlier frame) is at 0.
+/// The 32 bits that FLV and RTMP carry. Data from before the first frame is at 0.
 fn wrap_ms(ms: i64) -> u32 {
     u32::try_from(ms.max(0) & 0xFFFF_FFFF).unwrap_or(0)
 }

@@ -89,18 +89,36 @@ async fn serve(node: &Node, link: &mut Link, peer: SocketAddr, place: Place) -> 
         request = timeout(limits::RTMP_SETUP_TIMEOUT, link.request()) => request.map_err(|_| End::SetupTimeout)??,
         () = node.stop.cancelled() => return Err(End::Stopping),
     };
+    // Boxed: what comes after the request is not part of what a silent stranger costs.
     match request {
-        Request::Publish(request) => {
-            let ingest = authorise_publish(node, link, peer, &request).await?;
-            drop(place);
-            publish(node, link, peer, ingest).await;
-        }
-        Request::Play(request) => {
-            let viewer = authorise_play(node, link, &request).await?;
-            drop(place);
-            play(node, link, peer, viewer).await;
-        }
+        Request::Publish(request) => Box::pin(serve_publish(node, link, peer, place, request)).await,
+        Request::Play(request) => Box::pin(serve_play(node, link, peer, place, request)).await,
     }
+}
+
+async fn serve_publish(
+    node: &Node,
+    link: &mut Link,
+    peer: SocketAddr,
+    place: Place,
+    request: StreamRequest,
+) -> Result<(), End> {
+    let ingest = authorise_publish(node, link, peer, &request).await?;
+    drop(place);
+    publish(node, link, peer, ingest).await;
+    Ok(())
+}
+
+async fn serve_play(
+    node: &Node,
+    link: &mut Link,
+    peer: SocketAddr,
+    place: Place,
+    request: StreamRequest,
+) -> Result<(), End> {
+    let viewer = authorise_play(node, link, &request).await?;
+    drop(place);
+    play(node, link, peer, viewer).await;
     Ok(())
 }
 
