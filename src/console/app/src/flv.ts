@@ -6,6 +6,8 @@ import type { Player, Sink, Stats } from "./player";
 import { parseEvent } from "./timeline";
 
 const RETRY_MS = 2000;
+/** The server answers a request for a stream that isn't there yet with silence; this much of it says so. */
+const SILENCE_MS = 3000;
 
 /** The AMF0 body of an event's script tag. `ts` is the event's PTS on this FLV's timeline. */
 interface LiveEventTag {
@@ -19,6 +21,7 @@ export class FlvPlayer implements Player {
   readonly #sink: Sink;
   #player: Mpegts.Player | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   /** mpegts.js starts its media clock at the session's first timestamp, which the metadata names. */
   #first_ms = 0;
 
@@ -48,6 +51,7 @@ export class FlvPlayer implements Player {
 
   close(): void {
     clearTimeout(this.#retry);
+    clearTimeout(this.#silence);
     this.#player?.destroy();
     this.#player = undefined;
     this.element.remove();
@@ -55,6 +59,7 @@ export class FlvPlayer implements Player {
 
   #start(): void {
     this.#sink.state({ kind: "connecting" });
+    this.#silence = setTimeout(() => this.#sink.state({ kind: "waiting" }), SILENCE_MS);
     const player = Mpegts.createPlayer(
       { type: "flv", isLive: true, url: flvUrl(this.#stream) },
       {
@@ -88,6 +93,7 @@ export class FlvPlayer implements Player {
   #restart(message: string | undefined): void {
     this.#sink.state(message === undefined ? { kind: "waiting" } : { kind: "error", message });
     clearTimeout(this.#retry);
+    clearTimeout(this.#silence);
     this.#retry = setTimeout(() => {
       this.#player?.destroy();
       this.#start();
@@ -96,6 +102,7 @@ export class FlvPlayer implements Player {
 
   readonly #onFrame = (_now: number, frame: VideoFrameCallbackMetadata): void => {
     this.element.requestVideoFrameCallback(this.#onFrame);
+    clearTimeout(this.#silence);
     this.#sink.state({ kind: "live" });
     // FLV counts whole milliseconds, so rounding takes away only the media clock's float error.
     this.#sink.shown((Math.round(frame.mediaTime * 1000) + this.#first_ms) * 1000);
