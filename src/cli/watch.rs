@@ -5,22 +5,29 @@ use std::time::Duration;
 use url::Url;
 
 use self::analysis::{Analysis, Report};
-use super::Outcome;
-use crate::{clock, secret::redact};
+use super::{Outcome, root_cause};
+use crate::{
+    clock,
+    secret::{Digest, redact},
+};
 
 mod analysis;
 mod flv;
+mod moq;
 mod observed;
 mod rtmp;
 
 /// Arguments of `hawker watch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// rtmp://host/app/name, http(s)://host/name.flv, moqt://host:port/name or https://host:port/name (MoQ).
+    /// rtmp://host/app/name, http://host/name.flv, https://host:port/name or moqt://host:port/name (MoQ).
     url: Url,
     /// How long.
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = parse_secs)]
     secs: f64,
+    /// The server's certificate, for MoQ where no authority vouches for it.
+    #[arg(long, value_name = "HEX", value_parser = parse_digest)]
+    cert_sha256: Option<Digest>,
     /// Print one JSON report at the end, and nothing else.
     #[arg(long)]
     json: bool,
@@ -29,18 +36,25 @@ pub struct Args {
 /// Why nothing, or no more, was watched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
-    #[error("{0}")]
-    Unreachable(String),
+    #[error("{server}: {reason}")]
+    Unreachable { server: String, reason: String },
     #[error("the server refused: {0}")]
     Refused(String),
     #[error(transparent)]
     Rtmp(#[from] super::rtmp::Failed),
     #[error("what came is not a stream: {0}")]
     Broken(String),
-    #[error("{0}: watch knows rtmp, http(s) with .flv, and moqt")]
+    #[error("{0}: watch knows rtmp, http with .flv, https and moqt (MoQ)")]
     Scheme(String),
-    #[error("connected, but no keyframe came within {0} s: is anybody publishing?")]
-    Silent(f64),
+    #[error("connected, but no keyframe came ({0}): is anybody publishing?")]
+    Silent(String),
+}
+
+impl Failed {
+    fn unreachable(url: &Url, error: &dyn std::error::Error) -> Self {
+        let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+        Self::Unreachable { server: format!("{}{port}", url.host_str().unwrap_or_default()), reason: root_cause(error) }
+    }
 }
 
 /// Watches to the end and reports; an error if nothing played.
@@ -49,7 +63,7 @@ pub(super) async fn run(args: Args) -> Outcome {
     if !args.json {
         println!("watching {} for {} s", redact(args.url.as_str()), args.secs);
     }
-    let playing = play(&args.url, &mut analysis);
+    let playing = play(&args, &mut analysis);
     let ended = match tokio::time::timeout(Duration::from_secs_f64(args.secs), playing).await {
         Ok(Ok(())) => "the server ended the stream".to_owned(),
         Ok(Err(failed)) if !analysis.has_played() => return Err(failed.into()),
@@ -57,15 +71,17 @@ pub(super) async fn run(args: Args) -> Outcome {
         Err(_) => "time is up".to_owned(),
     };
     let played = analysis.has_played();
-    let report = analysis.finish(&redact(args.url.as_str()), ended, clock::now());
+    let report = analysis.finish(&redact(args.url.as_str()), ended.clone(), clock::now());
     print(&report, args.json)?;
-    if played { Ok(()) } else { Err(Failed::Silent(args.secs).into()) }
+    if played { Ok(()) } else { Err(Failed::Silent(ended).into()) }
 }
 
-async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
+async fn play(args: &Args, analysis: &mut Analysis) -> Result<(), Failed> {
+    let url = &args.url;
     match url.scheme() {
-        "http" | "https" if url.path().ends_with(".flv") => flv::play(url, analysis).await,
+        "http" if url.path().ends_with(".flv") => flv::play(url, analysis).await,
         "rtmp" | "rtmps" => rtmp::play(url, analysis).await,
+        "https" | "moqt" => moq::play(url, args.cert_sha256, analysis).await,
         other => Err(Failed::Scheme(other.to_owned())),
     }
 }
@@ -77,6 +93,10 @@ fn print(report: &Report, json: bool) -> Outcome {
         println!("{report}");
     }
     Ok(())
+}
+
+fn parse_digest(text: &str) -> Result<Digest, String> {
+    serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 
 fn parse_secs(text: &str) -> Result<f64, String> {

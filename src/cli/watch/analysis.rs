@@ -42,6 +42,7 @@ struct Times {
 struct SeenEvent {
     report: EventReport,
     at_us: Option<i64>,
+    in_line: bool,
     /// Pictures that came before it.
     position: usize,
 }
@@ -97,7 +98,7 @@ impl Analysis {
                 }
                 self.audio.push(dts_us, bytes);
             }
-            Observed::Event { event, at_us, replay } => {
+            Observed::Event { event, at_us, replay, in_line } => {
                 let report = EventReport {
                     id: event.head.id.clone(),
                     kind: event.head.kind.clone(),
@@ -108,7 +109,8 @@ impl Analysis {
                     skew_frames: None,
                 };
                 self.say(now, &report);
-                self.events.push(SeenEvent { report, at_us, position: self.video_pts_us.len() });
+                let position = self.video_pts_us.len();
+                self.events.push(SeenEvent { report, at_us, in_line, position });
             }
             Observed::Snapshot => self.snapshots += 1,
             // What was sent before we came has waited for us in the server's cache.
@@ -166,11 +168,15 @@ impl Analysis {
 
 /// How many pictures too late (or, negative, too early) an event came: 0 if the next picture was the first
 /// to be shown at or after its time. `None` if that picture never came.
+///
+/// An event on a track of its own is never early, because its reader waits for the picture; and it is late
+/// only if a picture beyond its own is there already, since no player shows a picture the moment it comes.
 fn skew_frames(seen: &SeenEvent, video_pts_us: &[i64]) -> Option<i64> {
     let at_us = seen.at_us?;
     let due = video_pts_us.iter().enumerate().filter(|(_, pts_us)| **pts_us >= at_us);
     let (index, _) = due.min_by_key(|(_, pts_us)| **pts_us)?;
-    Some(i64::try_from(seen.position).ok()? - i64::try_from(index).ok()?)
+    let skew = i64::try_from(seen.position).ok()? - i64::try_from(index).ok()?;
+    Some(if seen.in_line { skew } else { (skew - 1).max(0) })
 }
 
 impl Times {
@@ -259,7 +265,7 @@ pub(super) struct EventReport {
     pub(super) at_ms: u64,
     /// It happened before we joined.
     pub(super) replay: bool,
-    /// Pictures between the event and the one it belongs to.
+    /// Pictures between the event and the one it belongs to; see [`skew_frames`].
     pub(super) skew_frames: Option<i64>,
 }
 

@@ -9,7 +9,7 @@ use super::{
     observed::{self, Observed, TagReader},
 };
 use crate::{
-    cli::{root_cause, sentence},
+    cli::sentence,
     clock,
     proto::{
         flv::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// Plays until the server ends the stream.
 pub(super) async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
-    let response = reqwest::get(url.clone()).await.map_err(|e| Failed::Unreachable(root_cause(&e)))?;
+    let response = reqwest::get(url.clone()).await.map_err(|e| Failed::unreachable(url, &e))?;
     if !response.status().is_success() {
         let status = response.status();
         let said = response.text().await.unwrap_or_default();
@@ -32,7 +32,7 @@ pub(super) async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Faile
     let (mut flv, mut reader) = (FlvReader::new(), TagReader::default());
     let mut body = response.bytes_stream();
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|e| Failed::Unreachable(root_cause(&e)))?;
+        let piece = piece.map_err(|e| Failed::unreachable(url, &e))?;
         flv.handle_bytes(&piece).map_err(|e| Failed::Broken(e.to_string()))?;
         while let Some(tag) = flv.poll_tag() {
             if let Some(observed) = read(&mut reader, tag)? {

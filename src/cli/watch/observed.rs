@@ -14,8 +14,9 @@ use crate::{
 pub(super) enum Observed {
     /// A coded frame.
     Frame { track: TrackKind, dts_us: i64, pts_us: i64, keyframe: bool, bytes: usize },
-    /// An event. `at_us` is its presentation time on the timeline of the frames.
-    Event { event: Box<Event>, at_us: Option<i64>, replay: bool },
+    /// An event. `at_us` is its presentation time on the timeline of the frames; `in_line` tells whether its
+    /// place among the frames is its time, or else its reader waits for the frame itself.
+    Event { event: Box<Event>, at_us: Option<i64>, replay: bool, in_line: bool },
     /// The state of the room.
     Snapshot,
     /// The publisher's wall clock when it sent what follows.
@@ -63,5 +64,5 @@ pub(super) fn data(amf0: &[u8]) -> Option<Observed> {
     let event = Event::from_json(value.get_str("json")?.as_bytes()).ok()?;
     let at_us = value.get("ts").and_then(Value::as_number).map(|ms| (ms * 1000.0) as i64);
     let replay = value.get("rp") == Some(&Value::Bool(true));
-    Some(Observed::Event { event: Box::new(event), at_us, replay })
+    Some(Observed::Event { event: Box::new(event), at_us, replay, in_line: true })
 }

@@ -1,0 +1,194 @@
+//! MoQ: the catalog, then picture, sound and events on one session.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+use url::Url;
+
+use super::{Failed, analysis::Analysis, observed::Observed};
+use crate::{
+    cli::dev,
+    clock,
+    media::{AudioConfig, Codec, Event, TrackKind, Tracks, VideoConfig},
+    net::tls::Trust,
+    proto::moq::{
+        catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, VIDEO_TRACK},
+        container,
+    },
+    relay::{Client, Received, Subscription},
+    secret::Digest,
+};
+
+/// Plays until the server ends the stream. The URL's path is the broadcast.
+pub(super) async fn play(url: &Url, pin: Option<Digest>, analysis: &mut Analysis) -> Result<(), Failed> {
+    let trust = trust(url, pin).await?;
+    let client = Client::connect(url, &trust, 0).await.map_err(|e| Failed::unreachable(url, &e))?;
+    let tracks = read_catalog(&client, url).await?;
+    let (mut reader, mut seen) = (GroupStarts::default(), Seen::default());
+    let mut video = subscribe(&client, url, VIDEO_TRACK, tracks.video.is_some()).await?;
+    let mut audio = subscribe(&client, url, AUDIO_TRACK, tracks.audio.is_some()).await?;
+    let mut events = subscribe(&client, url, EVENTS_TRACK, true).await?;
+    loop {
+        let (track, received) = tokio::select! {
+            received = next(&mut video) => (Some(TrackKind::Video), received),
+            received = next(&mut audio) => (Some(TrackKind::Audio), received),
+            received = next(&mut events) => (None, received),
+        };
+        let Some(received) = received else { return Ok(()) };
+        let Received::Frame { group, payload, .. } = received else { continue };
+        match track {
+            Some(track) => {
+                let keyframe = track == TrackKind::Audio || reader.starts(group);
+                analysis.handle(frame(track, keyframe, payload)?, &tracks, clock::now(), clock::unix_ms());
+            }
+            None => {
+                for observed in seen.records(&payload)? {
+                    analysis.handle(observed, &tracks, clock::now(), clock::unix_ms());
+                }
+            }
+        }
+    }
+}
+
+/// As told; that of the running `hawker dev`, if it is its server; else the system's authorities.
+async fn trust(url: &Url, pin: Option<Digest>) -> Result<Trust, Failed> {
+    if let Some(pin) = pin {
+        return Ok(Trust::Pinned(vec![*pin.as_bytes()]));
+    }
+    if let Ok(info) = dev::Info::load(&dev::Info::default_path()) {
+        let here = |node: &&dev::Node| {
+            Url::parse(&node.moq).is_ok_and(|moq| moq.host_str() == url.host_str() && moq.port() == url.port())
+        };
+        if let Some(node) = [&info.origin, &info.edge].into_iter().find(here) {
+            return dev_trust(&node.http).await;
+        }
+    }
+    Trust::from_authorities(Path::new(SYSTEM_AUTHORITIES)).map_err(|e| Failed::unreachable(url, &e))
+}
+
+/// A development server tells its certificate's digest over HTTP.
+async fn dev_trust(http: &str) -> Result<Trust, Failed> {
+    let url = format!("{http}/v1/moq").parse().map_err(|e| Failed::Scheme(format!("{http}: {e}")))?;
+    let answer = reqwest::get(Url::clone(&url)).await.map_err(|e| Failed::unreachable(&url, &e))?;
+    let answer: Value = answer.json().await.map_err(|e| Failed::unreachable(&url, &e))?;
+    let digest = answer.get("certificate_sha256").cloned().unwrap_or_default();
+    let digest: Digest = serde_json::from_value(digest).map_err(|e| Failed::Broken(e.to_string()))?;
+    Ok(Trust::Pinned(vec![*digest.as_bytes()]))
+}
+
+async fn subscribe(client: &Client, url: &Url, track: &str, wanted: bool) -> Result<Option<Subscription>, Failed> {
+    if !wanted {
+        return Ok(None);
+    }
+    let priority = [CATALOG_TRACK, EVENTS_TRACK, AUDIO_TRACK, VIDEO_TRACK].iter().position(|t| *t == track);
+    let priority = u8::try_from(priority.unwrap_or(0)).unwrap_or(0);
+    client.subscribe("", track, priority).await.map(Some).map_err(|e| Failed::unreachable(url, &e))
+}
+
+async fn next(subscription: &mut Option<Subscription>) -> Option<Received> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The tracks, once the catalog names any.
+async fn read_catalog(client: &Client, url: &Url) -> Result<Tracks, Failed> {
+    let mut catalogs = subscribe(client, url, CATALOG_TRACK, true).await?;
+    while let Some(received) = next(&mut catalogs).await {
+        let Received::Frame { payload, .. } = received else { continue };
+        let tracks = tracks(&Catalog::from_json(&payload).map_err(|e| Failed::Broken(e.to_string()))?);
+        if tracks.video.is_some() || tracks.audio.is_some() {
+            return Ok(tracks);
+        }
+    }
+    Err(Failed::Refused("it has no such stream".into()))
+}
+
+fn tracks(catalog: &Catalog) -> Tracks {
+    let video = catalog.video.as_ref().and_then(|video| video.renditions.get(VIDEO_TRACK));
+    let audio = catalog.audio.as_ref().and_then(|audio| audio.renditions.get(AUDIO_TRACK));
+    let video = video.and_then(|video| {
+        Some(VideoConfig {
+            codec: codec(&video.codec)?,
+            description: Bytes::new(),
+            width: video.coded_width.unwrap_or(0),
+            height: video.coded_height.unwrap_or(0),
+        })
+    });
+    let audio = audio.and_then(|audio| {
+        Some(AudioConfig {
+            codec: codec(&audio.codec)?,
+            description: Bytes::new(),
+            sample_rate: audio.sample_rate,
+            channels: u8::try_from(audio.number_of_channels).unwrap_or(0),
+        })
+    });
+    Tracks { video, audio, ..Tracks::default() }
+}
+
+/// The codec that an RFC 6381 string names.
+fn codec(text: &str) -> Option<Codec> {
+    Some(match text.split('.').next()? {
+        "avc1" | "avc3" => Codec::Avc,
+        "hvc1" | "hev1" => Codec::Hevc,
+        "av01" => Codec::Av1,
+        "vp09" => Codec::Vp9,
+        "mp4a" => Codec::Aac,
+        "opus" => Codec::Opus,
+        _ => return None,
+    })
+}
+
+/// The container has one time, the presentation's.
+fn frame(track: TrackKind, keyframe: bool, payload: Bytes) -> Result<Observed, Failed> {
+    let (pts_us, data) = container::read_legacy(payload).map_err(|e| Failed::Broken(e.to_string()))?;
+    Ok(Observed::Frame { track, dts_us: pts_us, pts_us, keyframe, bytes: data.len() })
+}
+
+/// Knows the first frame of each group, which is its keyframe. Groups may overlap.
+#[derive(Default)]
+struct GroupStarts {
+    recent: BTreeSet<u64>,
+}
+
+impl GroupStarts {
+    fn starts(&mut self, group: u64) -> bool {
+        if self.recent.len() > RECENT_GROUPS_MAX {
+            self.recent.pop_first();
+        }
+        self.recent.insert(group)
+    }
+}
+
+/// Each group of events begins with those still of interest; each counts once.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<String>,
+    joined: bool,
+}
+
+impl Seen {
+    /// The records of a frame that are new. Those of the first frame happened before we joined.
+    fn records(&mut self, payload: &[u8]) -> Result<Vec<Observed>, Failed> {
+        let broken = |e: &dyn std::error::Error| Failed::Broken(format!("events: {e}"));
+        let records: Vec<Value> = serde_json::from_slice(payload).map_err(|e| broken(&e))?;
+        let replay = !std::mem::replace(&mut self.joined, true);
+        let mut new = Vec::new();
+        for record in records {
+            let Some(Value::Object(data)) = record.get("data").cloned() else { continue };
+            let event = Event::from_object(data).map_err(|e| broken(&e))?;
+            if self.ids.insert(event.head.id.clone()) {
+                new.push(Observed::Event { at_us: event.pts_us(), event: Box::new(event), replay, in_line: false });
+            }
+        }
+        Ok(new)
+    }
+}
+
+const RECENT_GROUPS_MAX: usize = 64;
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
