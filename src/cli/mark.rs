@@ -22,3 +22,17 @@ pub(super) fn decode(name: &str, value: &Value) -> Option<i64> {
     let wall_ms = value.get("wall_ms").and_then(Value::as_number)?;
     (name == NAME).then_some(wall_ms as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_nothing_else_is_one() {
+        let values = amf0::decode_all(&encode(1_763_800_000_123), &amf0::Limits::SETUP).expect("AMF0");
+        let name = values[0].as_str().expect("a name");
+        assert_eq!(decode(name, &values[1]), Some(1_763_800_000_123));
+        assert_eq!(decode("onCuePoint", &values[1]), None);
+        assert_eq!(decode(name, &Value::Null), None);
+    }
+}

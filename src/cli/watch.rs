@@ -1,13 +1,14 @@
 //! `hawker watch`: plays a stream without showing it, and reports what came.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
+use tokio::time::timeout_at;
 use url::Url;
 
 use self::analysis::{Analysis, Report};
 use super::{Outcome, root_cause};
 use crate::{
-    clock,
+    clock::{self, Instant},
     secret::{Digest, redact},
 };
 
@@ -59,30 +60,45 @@ impl Failed {
 
 /// Watches to the end and reports; an error if nothing played.
 pub(super) async fn run(args: Args) -> Outcome {
-    let mut analysis = Analysis::new(clock::now(), clock::unix_ms(), !args.json);
+    let start = clock::now();
+    let mut analysis = Analysis::new(start, clock::unix_ms(), !args.json);
+    let shown = redact(args.url.as_str());
     if !args.json {
-        println!("watching {} for {} s", redact(args.url.as_str()), args.secs);
+        println!("watching {shown} for {} s", args.secs);
     }
-    let playing = play(&args, &mut analysis);
-    let ended = match tokio::time::timeout(Duration::from_secs_f64(args.secs), playing).await {
-        Ok(Ok(())) => "the server ended the stream".to_owned(),
-        Ok(Err(failed)) if !analysis.has_played() => return Err(failed.into()),
-        Ok(Err(failed)) => failed.to_string(),
-        Err(_) => "time is up".to_owned(),
+    let ended = match play(&args, start + Duration::from_secs_f64(args.secs), &mut analysis).await {
+        Ok(Ended::ByServer) => "the server ended the stream".to_owned(),
+        Ok(Ended::TimeUp) => "time is up".to_owned(),
+        Err(failed) if !analysis.has_played() => return Err(failed.into()),
+        Err(failed) => failed.to_string(),
     };
     let played = analysis.has_played();
-    let report = analysis.finish(&redact(args.url.as_str()), ended.clone(), clock::now());
+    let report = analysis.finish(&shown, ended.clone(), clock::now());
     print(&report, args.json)?;
     if played { Ok(()) } else { Err(Failed::Silent(ended).into()) }
 }
 
-async fn play(args: &Args, analysis: &mut Analysis) -> Result<(), Failed> {
+/// How watching ends where nothing went wrong.
+enum Ended {
+    ByServer,
+    TimeUp,
+}
+
+async fn play(args: &Args, until: Instant, analysis: &mut Analysis) -> Result<Ended, Failed> {
     let url = &args.url;
     match url.scheme() {
-        "http" if url.path().ends_with(".flv") => flv::play(url, analysis).await,
-        "rtmp" | "rtmps" => rtmp::play(url, analysis).await,
-        "https" | "moqt" => moq::play(url, args.cert_sha256, analysis).await,
+        "http" if url.path().ends_with(".flv") => bounded(until, flv::play(url, analysis)).await,
+        "rtmp" | "rtmps" => bounded(until, rtmp::play(url, analysis)).await,
+        "https" | "moqt" => moq::play(url, args.cert_sha256, until, analysis).await,
         other => Err(Failed::Scheme(other.to_owned())),
+    }
+}
+
+/// `playing`, but no longer than `until`.
+async fn bounded(until: Instant, playing: impl Future<Output = Result<(), Failed>>) -> Result<Ended, Failed> {
+    match timeout_at(until, playing).await {
+        Ok(result) => result.map(|()| Ended::ByServer),
+        Err(_) => Ok(Ended::TimeUp),
     }
 }
 

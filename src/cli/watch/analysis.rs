@@ -338,3 +338,6 @@ impl fmt::Display for TrackReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

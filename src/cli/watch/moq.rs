@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use url::Url;
 
-use super::{Failed, analysis::Analysis, observed::Observed};
+use super::{Ended, Failed, analysis::Analysis, bounded, observed::Observed};
 use crate::{
     cli::dev,
-    clock,
+    clock::{self, Instant},
     media::{AudioConfig, Codec, Event, TrackKind, Tracks, VideoConfig},
     net::tls::Trust,
     proto::moq::{
@@ -23,15 +23,26 @@ use crate::{
     secret::Digest,
 };
 
-/// Plays until the server ends the stream. The URL's path is the broadcast.
-pub(super) async fn play(url: &Url, pin: Option<Digest>, analysis: &mut Analysis) -> Result<(), Failed> {
+/// Plays until the server ends the stream, or until `until`. The URL's path is the broadcast.
+pub(super) async fn play(
+    url: &Url,
+    pin: Option<Digest>,
+    until: Instant,
+    analysis: &mut Analysis,
+) -> Result<Ended, Failed> {
     let trust = trust(url, pin).await?;
     let client = Client::connect(url, &trust, 0).await.map_err(|e| Failed::unreachable(url, &e))?;
-    let tracks = read_catalog(&client, url).await?;
+    let ended = bounded(until, follow(&client, url, analysis)).await;
+    client.close().await;
+    ended
+}
+
+async fn follow(client: &Client, url: &Url, analysis: &mut Analysis) -> Result<(), Failed> {
+    let tracks = read_catalog(client, url).await?;
     let (mut reader, mut seen) = (GroupStarts::default(), Seen::default());
-    let mut video = subscribe(&client, url, VIDEO_TRACK, tracks.video.is_some()).await?;
-    let mut audio = subscribe(&client, url, AUDIO_TRACK, tracks.audio.is_some()).await?;
-    let mut events = subscribe(&client, url, EVENTS_TRACK, true).await?;
+    let mut video = subscribe(client, url, VIDEO_TRACK, tracks.video.is_some()).await?;
+    let mut audio = subscribe(client, url, AUDIO_TRACK, tracks.audio.is_some()).await?;
+    let mut events = subscribe(client, url, EVENTS_TRACK, true).await?;
     loop {
         let (track, received) = tokio::select! {
             received = next(&mut video) => (Some(TrackKind::Video), received),
@@ -192,3 +203,46 @@ impl Seen {
 
 const RECENT_GROUPS_MAX: usize = 64;
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(id: &str) -> Value {
+        let time = json!({"mode": "pts", "epoch": 0, "pts_us": 40_000});
+        let event = json!({"v": 1, "id": id, "source": "a", "seq": 1, "type": "gift.send", "op": "fire", "time": time});
+        json!({"M": 40, "data": event})
+    }
+
+    #[test]
+    fn each_event_counts_once_and_the_first_records_are_history() {
+        let (a, b) = (record("01JD2M6W4N8R3T5V7X9Z1B3D5F"), record("01JD2M6W4N8R3T5V7X9Z1B3D5G"));
+        let mut seen = Seen::default();
+        let mut replays = |records: Value| -> Vec<bool> {
+            let observed = seen.records(records.to_string().as_bytes()).expect("records");
+            observed.iter().map(|o| matches!(o, Observed::Event { replay: true, .. })).collect()
+        };
+        assert_eq!(replays(json!([a])), [true]);
+        assert_eq!(replays(json!([b])), [false]);
+        assert!(replays(json!([a, b])).is_empty(), "a new group repeats them");
+        assert!(Seen::default().records(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_keyframe_is_the_first_of_its_group_in_any_order() {
+        let mut starts = GroupStarts::default();
+        let keyframes: Vec<bool> = [7, 7, 9, 8, 8, 9].into_iter().map(|group| starts.starts(group)).collect();
+        assert_eq!(keyframes, [true, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn the_catalog_names_the_codecs() {
+        let catalog = br#"{"video":{"renditions":{"video":{"codec":"avc1.4d401f","codedWidth":960,"codedHeight":540}}},
+            "audio":{"renditions":{"audio":{"codec":"opus","sampleRate":48000,"numberOfChannels":2}}}}"#;
+        let tracks = tracks(&Catalog::from_json(catalog).expect("a catalog"));
+        let (video, audio) = (tracks.video.expect("a picture"), tracks.audio.expect("a sound"));
+        assert_eq!((video.codec, video.width, audio.codec, audio.channels), (Codec::Avc, 960, Codec::Opus, 2));
+    }
+}
