@@ -1,0 +1,43 @@
+"""Watches a broadcast with PyPI moq-rs and prints what it sees, one JSON object a line.
+
+usage: moq_viewer.py URL BROADCAST
+"""
+
+import asyncio
+import json
+import sys
+
+import moq
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+async def media(broadcast, name, entry):
+    # Follows what is live; the consumer gives frames in decode order and skips what hangs.
+    async for frame in await broadcast.subscribe_media(name, entry):
+        say(track=name, pts_us=frame.timestamp_us, keyframe=frame.keyframe, bytes=len(frame.payload))
+
+
+async def events(broadcast):
+    track = await broadcast.subscribe_track("events")
+    async for group in track:
+        async for frame in group:
+            for record in json.loads(frame.payload):
+                say(track="events", record=record)
+
+
+async def main(url, path):
+    async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
+        broadcast = await client.announced_broadcast(path)
+        say(announced=path)
+        catalog = await broadcast.catalog()
+        video, audio = catalog.video["video"], catalog.audio["audio"]
+        say(catalog={"video": video.codec, "audio": audio.codec, "sections": sorted(catalog.sections)})
+        await asyncio.gather(
+            media(broadcast, "video", video), media(broadcast, "audio", audio), events(broadcast)
+        )
+
+
+asyncio.run(main(*sys.argv[1:]))
