@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use hawker::proto::{flv, rtmp};
+use hawker::proto::{flv, moq, rtmp};
 
 /// Runs `target` on every file of its corpus; there must be some.
 fn replay(name: &str, target: fn(&[u8])) {
@@ -37,4 +37,19 @@ fn amf0() {
 #[test]
 fn flv() {
     replay("flv", flv::reader::fuzz::flv);
+}
+
+#[test]
+fn moq_control() {
+    replay("moq_control", moq::fuzz::control);
+}
+
+#[test]
+fn moq_data() {
+    replay("moq_data", moq::fuzz::data);
+}
+
+#[test]
+fn moq_catalog() {
+    replay("moq_catalog", moq::fuzz::catalog);
 }

@@ -22,6 +22,7 @@ pub(crate) struct Dev {
 pub(crate) struct Node {
     pub(crate) rtmp: String,
     pub(crate) http: String,
+    pub(crate) moq: String,
     pub(crate) publish_url: String,
     pub(crate) api_token: String,
 }
