@@ -58,8 +58,12 @@ impl Node {
     }
 
     fn at(address: SocketAddr, identity: &Identity) -> Self {
+        Self::with_lag(address, identity, Duration::from_secs(2))
+    }
+
+    fn with_lag(address: SocketAddr, identity: &Identity, lag_max: Duration) -> Self {
         let settings = Settings { linger: Duration::from_millis(300), ..Settings::default() };
-        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), Duration::from_secs(2));
+        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), lag_max);
         let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
         let config = server_config(identity).expect("a configuration");
         let listener = listen(relay.clone(), socket, config).expect("a listener");
@@ -108,6 +112,10 @@ impl Anchor {
     }
 
     fn push(&mut self, frames: usize) {
+        self.push_large(frames, 2000);
+    }
+
+    fn push_large(&mut self, frames: usize, bytes: usize) {
         for _ in 0..frames {
             let dts_us = self.count * 40_000;
             let frame = Frame {
@@ -115,7 +123,7 @@ impl Anchor {
                 dts_us,
                 pts_us: dts_us,
                 keyframe: self.count % 10 == 0,
-                data: Bytes::from(vec![u8::try_from(self.count % 251).expect("small"); 2000]),
+                data: Bytes::from(vec![u8::try_from(self.count % 251).expect("small"); bytes]),
             };
             self.publisher.push_frame(frame).expect("the only publisher");
             self.count += 1;
@@ -295,4 +303,52 @@ async fn viewers_of_an_edge_stay_when_its_upstream_drains_and_when_one_dies() {
     read_on(&mut Anchor::new(&dying, "open/room"), &mut cursor, &mut last_us, 15).await;
     kill.send(()).expect("running");
     read_on(&mut Anchor::new(&last, "open/room"), &mut cursor, &mut last_us, 15).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_loses_frames_but_no_event() {
+    let identity = Identity::development().expect("an identity");
+    let lag_max = Duration::from_millis(200);
+    let origin = Node::with_lag(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, lag_max);
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(1);
+    let stream = anchor.publisher.stream().clone();
+    let edge = origin.client("moqt", "/?token=edge").await;
+    let mut line = edge.subscribe("open/room", "line", 60).await.expect("sent");
+    assert!(next_frame(&mut line).await.is_some());
+    // Nobody reads `line` from here on: its queue, then the windows of the connection, then the sender fill up.
+    let mut sent = Vec::new();
+    let mut send = async |anchor: &mut Anchor| {
+        let draft = json!({"type": "card.show", "op": "fire"});
+        let event = stream.publish_event(draft.as_object().expect("object").clone(), At::InMs(0)).await;
+        sent.push(event.expect("accepted").head.id.clone());
+        anchor.push_large(1, 20_000);
+    };
+    for _ in 0..300 {
+        send(&mut anchor).await;
+        anchor.push_large(9, 20_000);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (mut events, mut groups, mut skipped) = (std::collections::BTreeSet::new(), Vec::new(), false);
+    within("every event", async {
+        let mut last_us = 0;
+        while !sent.iter().all(|id| events.contains(id)) {
+            anchor.push(1);
+            let received = timeout(Duration::from_millis(5), line.next()).await;
+            let Ok(Some(Received::Frame { group, payload, .. })) = received else { continue };
+            groups.push(group);
+            match crate::proto::moq::line::decode_item(&payload).expect("an item") {
+                Item::Event(event) => {
+                    events.insert(event.head.id.clone());
+                }
+                Item::Frame(frame) => {
+                    skipped |= frame.dts_us - last_us > 40_000;
+                    last_us = frame.dts_us;
+                }
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(skipped, "60 MB were kept for a reader that stood still");
 }
