@@ -156,6 +156,13 @@ impl<T: Entry> Ring<T> {
         self.inner.read().heads.back().map(|(_, head)| head.clone())
     }
 
+    /// The newest events, at most `count`, oldest first.
+    pub fn recent_events(&self, count: usize) -> Vec<T> {
+        let inner = self.inner.read();
+        let from = inner.events.len().saturating_sub(count);
+        inner.events.iter().skip(from).map(|(_, event, _)| event.clone()).collect()
+    }
+
     /// A reader that joins at the newest start point, or at the first one to come.
     ///
     /// With `lag_us_max` it also skips when it is further behind than that and a newer start point exists.

@@ -148,7 +148,7 @@ impl Muxers {
             Track::Events => events.attach(key, stream, EventsMux::default),
             Track::Audio => audio.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
             Track::Video => video.attach(key, stream, || MediaMux::new(TrackKind::Video)),
-            Track::Line => line.attach(key, stream, LineMux::default),
+            Track::Line => line.attach(key, stream, || LineMux::new(stream.ring().clone())),
         }
     }
 }
@@ -309,17 +309,39 @@ fn array<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
     json.into()
 }
 
-/// hawker's `line`. Each group begins with the configuration, so that it can be read alone.
+/// hawker's `line`. Each group begins with the configuration, so that it can be read alone, and with the events
+/// of the last seconds, for an edge that comes back after its session was lost.
 ///
 /// Audio travels on its own track, which goes first when the link is tight; without a picture it is the line.
-#[derive(Default)]
 struct LineMux {
+    source: Arc<Ring<Item>>,
     tracks: Option<Arc<Tracks>>,
 }
 
 impl LineMux {
+    fn new(source: Arc<Ring<Item>>) -> Self {
+        Self { source, tracks: None }
+    }
+
     fn is_audio_only(&self) -> bool {
         self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_none())
+    }
+
+    /// What a group says before its first frame.
+    fn put_group_head(&self, out: &mut Vec<u8>, frame: &Frame) {
+        if let Some(tracks) = &self.tracks {
+            put_frame(out, |fields| line::encode_item(&Item::Config(tracks.clone()), fields));
+        }
+        for item in self.source.recent_events(MOQ_EVENTS_RECENT_MAX) {
+            // The source may be ahead of us: what comes later is no recap.
+            if let Item::Event(event) = item
+                && let Some(pts_us) = event.pts_us()
+                && (frame.pts_us - RECAP_US..frame.pts_us).contains(&pts_us)
+            {
+                let tail = put_frame(out, |fields| line::encode_recap(&event, fields));
+                out.extend_from_slice(&tail);
+            }
+        }
     }
 }
 
@@ -327,32 +349,27 @@ impl Mux for LineMux {
     type Out = Chunk;
 
     fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
-        let kind = match &item {
+        let (mut head, mut kind) = (Vec::new(), EntryKind::Event);
+        match &item {
             Item::Frame(frame) if frame.track == TrackKind::Audio && !self.is_audio_only() => return,
-            Item::Frame(frame) if frame.keyframe => EntryKind::Start,
-            Item::Frame(_) => EntryKind::Follow,
-            Item::Config(tracks) => {
-                self.tracks = Some(tracks.clone());
-                EntryKind::Event
+            Item::Frame(frame) if frame.keyframe => {
+                kind = EntryKind::Start;
+                self.put_group_head(&mut head, frame);
             }
-            Item::Event(_) | Item::Data(_) => EntryKind::Event,
-        };
-        let mut head = Vec::new();
-        if kind == EntryKind::Start
-            && let Some(tracks) = &self.tracks
-        {
-            put_item(&mut head, &Item::Config(tracks.clone()));
+            Item::Frame(_) => kind = EntryKind::Follow,
+            Item::Config(tracks) => self.tracks = Some(tracks.clone()),
+            Item::Event(_) | Item::Data(_) => {}
         }
-        let payload = put_item(&mut head, &item);
+        let payload = put_frame(&mut head, |fields| line::encode_item(&item, fields));
         out.push(Chunk { kind, dts_us: item.dts_us(), head: head.into(), payload }, group);
     }
 }
 
-/// Appends a frame that carries `item`, all but its tail. The times are in the item: the frame's is always 0,
-/// so that a group can be entered anywhere.
-fn put_item(out: &mut Vec<u8>, item: &Item) -> Bytes {
+/// Appends a frame that carries what `encode` writes, all but its tail. The times are in the item: the frame's
+/// is always 0, so that a group can be entered anywhere.
+fn put_frame(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> Bytes) -> Bytes {
     let mut fields = Vec::new();
-    let tail = line::encode_item(item, &mut fields);
+    let tail = encode(&mut fields);
     frame_header(out, 0, fields.len() + tail.len());
     out.extend_from_slice(&fields);
     tail
@@ -369,6 +386,9 @@ const AUDIO_GROUP_US: i64 = 1_000_000;
 
 /// An events group is rolled after this long (events.md: 30 s).
 const EVENTS_GROUP_US: i64 = 30_000_000;
+
+/// How far back the recap of a line's group reaches: longer than an edge needs to come back.
+const RECAP_US: i64 = 15_000_000;
 
 /// Rings of catalogs, events and audio.
 const SMALL_RING_BYTES: usize = 2 * 1024 * 1024;

@@ -16,8 +16,12 @@ use crate::{
     clock,
     hub::{Publisher, Replaced, Stream},
     limits::{MOQ_AUDIO_HELD_MAX, MOQ_EVENT_IDS_MAX},
-    media::{Data, Frame, Item, StreamName, TrackKind},
-    proto::moq::{container::read_legacy, line::decode_item, varint::WireError},
+    media::{Data, Event, Frame, Item, StreamName, TrackKind},
+    proto::moq::{
+        container::read_legacy,
+        line::{LineItem, decode_item},
+        varint::WireError,
+    },
 };
 
 /// A stream that an upstream announced; outlives sessions with upstreams.
@@ -106,6 +110,10 @@ struct Delivered {
 }
 
 impl Delivered {
+    fn has_frames(&self) -> bool {
+        self.video_dts_us.is_some() || self.audio_dts_us.is_some()
+    }
+
     /// Notes the item; true if the line doesn't have it yet.
     fn is_new(&mut self, item: &Item) -> bool {
         match item {
@@ -151,17 +159,20 @@ impl Delivered {
 struct Sink<'a> {
     mirror: &'a Mirror,
     publisher: Publisher,
-    line: Reorder<Item>,
+    line: Reorder<LineItem>,
     audio: Reorder<Bytes>,
     /// Sound that came before the picture it belongs to.
     held: Option<VecDeque<(u64, Frame)>>,
     has_video: Option<bool>,
+    /// The line here goes on from an earlier session.
+    resumed: bool,
 }
 
 impl<'a> Sink<'a> {
     fn new(mirror: &'a Mirror, publisher: Publisher) -> Self {
         let (line, audio) = (Reorder::new(PATIENCE), Reorder::new(PATIENCE));
-        Self { mirror, publisher, line, audio, held: Some(VecDeque::new()), has_video: None }
+        let resumed = mirror.state.lock().1.has_frames();
+        Self { mirror, publisher, line, audio, held: Some(VecDeque::new()), has_video: None, resumed }
     }
 
     /// Runs until the line ends.
@@ -192,8 +203,10 @@ impl<'a> Sink<'a> {
             Received::Frame { group, payload, .. } => {
                 let late = self.line.handle_item(now, group, decode_item(&payload)?);
                 // A frame that comes too late is lost; an event never is.
-                if let Err(item @ (Item::Event(_) | Item::Data(_))) = late {
-                    self.push(item, group)?;
+                match late {
+                    Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
+                    Err(LineItem::Recap(event)) => self.recap(event, group)?,
+                    Err(LineItem::Item(_)) | Ok(()) => {}
                 }
             }
             Received::GroupEnd { group, .. } => self.line.handle_end(now, group),
@@ -214,16 +227,9 @@ impl<'a> Sink<'a> {
     fn publish(&mut self) -> Result<(), PullError> {
         let now = clock::now();
         while let Some((group, item)) = self.line.poll_item(now) {
-            if let Item::Config(tracks) = &item {
-                self.has_video = Some(tracks.video.is_some());
-            }
-            let start_us = match &item {
-                Item::Frame(frame) if frame.keyframe => Some(frame.dts_us),
-                _ => None,
-            };
-            self.push(item, group)?;
-            if let Some(start_us) = start_us {
-                self.release_audio(start_us)?;
+            match item {
+                LineItem::Item(item) => self.publish_item(item, group)?,
+                LineItem::Recap(event) => self.recap(event, group)?,
             }
         }
         while let Some((group, payload)) = self.audio.poll_item(now) {
@@ -240,6 +246,28 @@ impl<'a> Sink<'a> {
                 }
                 (None, _) => self.push(Item::Frame(frame), group)?,
             }
+        }
+        Ok(())
+    }
+
+    fn publish_item(&mut self, item: Item, group: u64) -> Result<(), PullError> {
+        let mut start_us = None;
+        match &item {
+            Item::Config(tracks) => self.has_video = Some(tracks.video.is_some()),
+            Item::Frame(frame) if frame.keyframe => start_us = Some(frame.dts_us),
+            _ => {}
+        }
+        self.push(item, group)?;
+        start_us.map_or(Ok(()), |start_us| self.release_audio(start_us))
+    }
+
+    /// An event from before: the viewers here lack it only if they were here before and we were away.
+    fn recap(&mut self, event: Arc<Event>, group: u64) -> Result<(), PullError> {
+        let item = Item::Event(event);
+        if self.resumed {
+            self.push(item, group)?;
+        } else {
+            self.mirror.state.lock().1.is_new(&item);
         }
         Ok(())
     }

@@ -16,7 +16,11 @@ use crate::{
         tls::{Identity, Trust},
         udp,
     },
-    proto::moq::{catalog::Catalog, container::read_legacy},
+    proto::moq::{
+        catalog::Catalog,
+        container::read_legacy,
+        line::{LineItem, decode_item},
+    },
     task,
 };
 
@@ -337,11 +341,11 @@ async fn a_reader_that_stands_still_loses_frames_but_no_event() {
             let received = timeout(Duration::from_millis(5), line.next()).await;
             let Ok(Some(Received::Frame { group, payload, .. })) = received else { continue };
             groups.push(group);
-            match crate::proto::moq::line::decode_item(&payload).expect("an item") {
-                Item::Event(event) => {
+            match decode_item(&payload).expect("an item") {
+                LineItem::Item(Item::Event(event)) => {
                     events.insert(event.head.id.clone());
                 }
-                Item::Frame(frame) => {
+                LineItem::Item(Item::Frame(frame)) => {
                     skipped |= frame.dts_us - last_us > 40_000;
                     last_us = frame.dts_us;
                 }

@@ -6,6 +6,7 @@
 //!   1 frame   flags (1 = keyframe, 2 = audio), dts (zigzag µs), pts - dts (zigzag µs), tail: the coded frame
 //!   2 event   tail: the event in canonical form
 //!   3 data    dts (zigzag µs), tail: AMF0
+//!   4 recap   tail: an event that was sent before, for readers that were away then
 //! video = 0 | codec + 1, width, height, description      audio = 0 | codec + 1, rate, channels, description
 //! metadata = count, (key, 0 f64 | 1 bool | 2 string)*
 //! ```
@@ -30,9 +31,25 @@ const CONFIG: u64 = 0;
 const FRAME: u64 = 1;
 const EVENT: u64 = 2;
 const DATA: u64 = 3;
+const RECAP: u64 = 4;
 
 const KEYFRAME: u8 = 1;
 const AUDIO: u8 = 2;
+
+/// What one frame of the line track says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LineItem {
+    /// The next item.
+    Item(Item),
+    /// An event from before this place: news only to a reader that was away.
+    Recap(Arc<Event>),
+}
+
+/// Appends a recap of `event` but for its tail, which is returned.
+pub fn encode_recap(event: &Event, out: &mut Vec<u8>) -> Bytes {
+    put_varint(out, RECAP);
+    event.json.clone()
+}
 
 /// Appends everything but the tail of `item` to `out` and returns the tail, which is shared with the item.
 pub fn encode_item(item: &Item, out: &mut Vec<u8>) -> Bytes {
@@ -63,7 +80,7 @@ pub fn encode_item(item: &Item, out: &mut Vec<u8>) -> Bytes {
 }
 
 /// Reads one item. Its tail shares `bytes`.
-pub fn decode_item(bytes: &Bytes) -> Result<Item, WireError> {
+pub fn decode_item(bytes: &Bytes) -> Result<LineItem, WireError> {
     let mut reader = Reader::new(bytes);
     read_item(&mut reader, bytes).map_err(|error| match error {
         // The whole item is here.
@@ -72,27 +89,30 @@ pub fn decode_item(bytes: &Bytes) -> Result<Item, WireError> {
     })
 }
 
-fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Item, WireError> {
-    match reader.varint()? {
-        CONFIG => Ok(Item::Config(Arc::new(read_tracks(reader)?))),
+fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<LineItem, WireError> {
+    let item = match reader.varint()? {
+        CONFIG => Item::Config(Arc::new(read_tracks(reader)?)),
         FRAME => {
             let flags = reader.u8()?;
             let dts_us = unzigzag(reader.varint()?);
             let pts_us = dts_us.saturating_add(unzigzag(reader.varint()?));
             let track = if flags & AUDIO != 0 { TrackKind::Audio } else { TrackKind::Video };
             let data = bytes.slice_ref(reader.rest());
-            Ok(Item::Frame(Frame { track, dts_us, pts_us, keyframe: flags & KEYFRAME != 0, data }))
+            Item::Frame(Frame { track, dts_us, pts_us, keyframe: flags & KEYFRAME != 0, data })
         }
-        EVENT => {
-            let event = Event::from_json(reader.rest()).map_err(|_| WireError::Malformed("event"))?;
-            Ok(Item::Event(Arc::new(event)))
-        }
+        EVENT => Item::Event(read_event(reader)?),
         DATA => {
             let dts_us = unzigzag(reader.varint()?);
-            Ok(Item::Data(Data { dts_us, amf0: bytes.slice_ref(reader.rest()) }))
+            Item::Data(Data { dts_us, amf0: bytes.slice_ref(reader.rest()) })
         }
-        _ => Err(WireError::Malformed("line item kind")),
-    }
+        RECAP => return read_event(reader).map(LineItem::Recap),
+        _ => return Err(WireError::Malformed("line item kind")),
+    };
+    Ok(LineItem::Item(item))
+}
+
+fn read_event(reader: &Reader<'_>) -> Result<Arc<Event>, WireError> {
+    Event::from_json(reader.rest()).map(Arc::new).map_err(|_| WireError::Malformed("event"))
 }
 
 /// On the wire a codec is its place here plus one. The order is part of the format.
@@ -249,7 +269,7 @@ mod tests {
     proptest! {
         #[test]
         fn configurations_round_trip(tracks in tracks()) {
-            let Ok(Item::Config(read)) = decode_item(&encode(&Item::Config(Arc::new(tracks.clone())))) else {
+            let Ok(LineItem::Item(Item::Config(read))) = decode_item(&encode(&Item::Config(Arc::new(tracks.clone())))) else {
                 return Err(TestCaseError::fail("not a configuration"));
             };
             prop_assert_eq!(&*read, &tracks);
@@ -264,13 +284,13 @@ mod tests {
             let data = Bytes::from(data);
             let frame = Frame { track, dts_us, pts_us: dts_us + composition_us, keyframe, data: data.clone() };
             let wire = encode(&Item::Frame(frame.clone()));
-            let Ok(Item::Frame(read)) = decode_item(&wire) else {
+            let Ok(LineItem::Item(Item::Frame(read))) = decode_item(&wire) else {
                 return Err(TestCaseError::fail("not a frame"));
             };
             prop_assert!(read.data.is_empty() || wire.as_ptr_range().contains(&read.data.as_ptr()));
             prop_assert_eq!(read, frame);
             let item = Data { dts_us, amf0: data };
-            let Ok(Item::Data(read)) = decode_item(&encode(&Item::Data(item.clone()))) else {
+            let Ok(LineItem::Item(Item::Data(read))) = decode_item(&encode(&Item::Data(item.clone()))) else {
                 return Err(TestCaseError::fail("not data"));
             };
             prop_assert_eq!(read, item);
@@ -288,10 +308,14 @@ mod tests {
     fn an_event_keeps_its_bytes_and_a_forged_one_is_refused() {
         let json = br#"{"data":{},"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","op":"fire","seq":7,"source":"live/a","time":{"mode":"asap"},"type":"sale.start","v":1}"#;
         let event = Event::from_json(json).expect("a valid event");
-        let Ok(Item::Event(read)) = decode_item(&encode(&Item::Event(Arc::new(event.clone())))) else {
+        let Ok(LineItem::Item(Item::Event(read))) = decode_item(&encode(&Item::Event(Arc::new(event.clone())))) else {
             panic!("not an event");
         };
         assert_eq!(*read, event);
+        let mut recap = Vec::new();
+        let tail = encode_recap(&event, &mut recap);
+        recap.extend_from_slice(&tail);
+        assert_eq!(decode_item(&recap.into()), Ok(LineItem::Recap(Arc::new(event))));
         assert!(decode_item(&Bytes::from_static(b"\x02{\"v\":1}")).is_err());
     }
 

@@ -6,7 +6,7 @@ use crate::{
     media::{AudioConfig, Codec, VideoConfig},
     proto::moq::{
         container::read_legacy,
-        line::decode_item,
+        line::{LineItem, decode_item},
         lite05::{DataEvent, DataStream, GroupHeader},
     },
 };
@@ -179,7 +179,8 @@ fn an_events_group_is_rolled_and_begins_with_the_recent_records() {
 
 #[test]
 fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
-    let mut rig = Rig::new(LineMux::default());
+    let source = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 8 });
+    let mut rig = Rig::new(LineMux::new(source.clone()));
     let shown = event(1, r#"{"epoch":0,"mode":"pts","pts_us":80000,"wall_ms":5}"#);
     let items = [
         (Item::Config(tracks(true)), 7),
@@ -189,25 +190,31 @@ fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
         (video(80, false), 7),
         (video(120, true), 8),
     ];
+    source.push(Item::Event(shown.clone()), 7);
+    let later = event(2, r#"{"epoch":0,"mode":"pts","pts_us":120000,"wall_ms":5}"#);
+    source.push(Item::Event(later), 8);
     let frames = rig.feed(items);
     let read: Vec<_> =
         frames.into_iter().map(|(group, _, payload)| (group, decode_item(&payload).expect("an item"))).collect();
-    let config = || Item::Config(tracks(true));
+    let item = LineItem::Item;
+    let config = || item(Item::Config(tracks(true)));
     let expected = [
         (7, config()),
         (7, config()),
-        (7, video(40, true)),
-        (7, Item::Event(shown)),
-        (7, video(80, false)),
+        (7, item(video(40, true))),
+        (7, item(Item::Event(shown.clone()))),
+        (7, item(video(80, false))),
         (8, config()),
-        (8, video(120, true)),
+        (8, LineItem::Recap(shown)),
+        (8, item(video(120, true))),
     ];
     assert_eq!(read, expected);
 }
 
 #[test]
 fn without_a_picture_the_line_carries_the_sound() {
-    let mut rig = Rig::new(LineMux::default());
+    let source = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 8 });
+    let mut rig = Rig::new(LineMux::new(source.clone()));
     let frames = rig.feed([(Item::Config(tracks(false)), 7), (frame(TrackKind::Audio, 0, 0, true), 8), (audio(20), 8)]);
     assert_eq!(frames.len(), 4, "the configuration twice, then the sound");
 }
