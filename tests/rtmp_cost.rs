@@ -96,8 +96,8 @@ fn greedy(to: SocketAddr, group: u8) -> TcpStream {
     let mut s0s1s2 = vec![0; 3073];
     stream.read_exact(&mut s0s1s2).expect("answered");
     stream.write_all(&[0; 1536]).expect("written");
-    // Set Chunk Size 64 KiB, then on each chunk stream a message of 16 KiB that lacks its last bytes.
-    stream.write_all(&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 1, 0, 0]).expect("written");
+    // Set Chunk Size 16,000, then on each chunk stream the first chunk of a message of 16 KiB.
+    stream.write_all(&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0x3e, 0x80]).expect("written");
     for chunk_stream in 3..6 {
         let mut chunk = vec![chunk_stream, 0, 0, 0, 0, 0x40, 0, 20, 0, 0, 0, 0];
         chunk.resize(12 + 16_000, 0);
