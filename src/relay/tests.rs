@@ -1,17 +1,21 @@
 //! Sessions over real QUIC on loopback: an origin, edges, and viewers that are our own client.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{net::UdpSocket, time::timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::*;
 use crate::{
     hub::{At, Cursor, Publisher, Read, Settings},
-    media::{Codec, Frame, Item, StreamName, TrackKind, Tracks, VideoConfig},
+    media::{Codec, Event, Frame, Item, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         tls::{Identity, Trust},
         udp,
@@ -254,25 +258,6 @@ async fn an_edge_pulls_once_on_demand_in_order_with_events_beside_their_frames()
     assert!(edge.relay.hub.is_announced(&room), "it can still be had");
 }
 
-/// Reads frames of `cursor` while `anchor` pushes, until `count` came; none twice, none out of order.
-async fn read_on(anchor: &mut Anchor, cursor: &mut Cursor<Item>, last_us: &mut i64, count: usize) {
-    let mut got = 0;
-    within("frames", async {
-        while got < count {
-            anchor.push(1);
-            match timeout(Duration::from_millis(10), cursor.recv()).await {
-                Ok(Ok(Read::Entry { entry: Item::Frame(frame), .. })) => {
-                    assert!(frame.dts_us > *last_us, "{} after {last_us}", frame.dts_us);
-                    (*last_us, got) = (frame.dts_us, got + 1);
-                }
-                Ok(Err(end)) => panic!("disconnected: {end}"),
-                _ => {}
-            }
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn viewers_of_an_edge_stay_when_its_upstream_drains_and_when_one_dies() {
     let identity = Identity::development().expect("an identity");
@@ -300,13 +285,15 @@ async fn viewers_of_an_edge_stay_when_its_upstream_drains_and_when_one_dies() {
     task::spawn("upstream", Upstream::new(edge.relay.clone(), urls, trust).run(edge.stop.clone()));
 
     let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
-    let mut cursor = viewer.stream().ring().cursor(None);
-    let mut last_us = 0;
-    read_on(&mut Anchor::new(&draining, "open/room"), &mut cursor, &mut last_us, 15).await;
+    let cursor = viewer.stream().ring().cursor(None);
+    let mut watch = Watch::new(Anchor::new(&draining, "open/room"), cursor);
+    watch.until("frames of the first", |watch| watch.frames >= 15).await;
     drop(draining);
-    read_on(&mut Anchor::new(&dying, "open/room"), &mut cursor, &mut last_us, 15).await;
+    watch.anchor = Anchor::new(&dying, "open/room");
+    watch.until("frames of the second", |watch| watch.frames >= 30).await;
     kill.send(()).expect("running");
-    read_on(&mut Anchor::new(&last, "open/room"), &mut cursor, &mut last_us, 15).await;
+    watch.anchor = Anchor::new(&last, "open/room");
+    watch.until("frames of the third", |watch| watch.frames >= 45).await;
 }
 
 #[tokio::test]
@@ -355,4 +342,116 @@ async fn a_reader_that_stands_still_loses_frames_but_no_event() {
     })
     .await;
     assert!(skipped, "60 MB were kept for a reader that stood still");
+}
+
+/// A link between one client and `server` that can be cut.
+struct Link {
+    address: SocketAddr,
+    cut: Arc<AtomicBool>,
+}
+
+impl Link {
+    async fn to(server: SocketAddr) -> Self {
+        let bind = async || UdpSocket::bind(("127.0.0.1", 0)).await.expect("a port");
+        let (outer, inner) = (bind().await, bind().await);
+        inner.connect(server).await.expect("connected");
+        let address = outer.local_addr().expect("bound");
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        task::spawn("link", async move {
+            let (mut client, mut up, mut down) = (None, [0; 2048], [0; 2048]);
+            loop {
+                let sent = tokio::select! {
+                    received = outer.recv_from(&mut up) => {
+                        let (len, from) = received.expect("received");
+                        client = Some(from);
+                        if is_cut.load(Relaxed) { Ok(0) } else { inner.send(&up[..len]).await }
+                    }
+                    received = inner.recv(&mut down) => match (received, client) {
+                        (Ok(len), Some(client)) if !is_cut.load(Relaxed) => outer.send_to(&down[..len], client).await,
+                        _ => Ok(0),
+                    },
+                };
+                sent.expect("sent");
+            }
+        });
+        Self { address, cut }
+    }
+}
+
+#[tokio::test]
+async fn an_edge_whose_link_was_cut_tells_the_events_it_missed_once() {
+    let origin = Node::new();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(5);
+    let link = Link::to(origin.address).await;
+    let edge = Node::new();
+    let url = format!("moqt://{}/?token=edge", link.address).parse().expect("a URL");
+    let upstream = Upstream::new(edge.relay.clone(), vec![url], origin.trust.clone());
+    task::spawn("upstream", upstream.run(edge.stop.clone()));
+    let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+    let cursor = viewer.stream().ring().cursor(None);
+    let mut watch = Watch::new(anchor, cursor);
+    watch.until("the first event", |watch| watch.seen.len() == 1).await;
+    link.cut.store(true, Relaxed);
+    let is_lost = || edge.relay.metrics.upstream_connected.get() == 0;
+    watch.until("the loss of the session", |watch| is_lost() && watch.sent.len() == EVENTS).await;
+    assert!(watch.seen.len() < EVENTS, "nothing was cut");
+    link.cut.store(false, Relaxed);
+    let newest_us = watch.sent[EVENTS - 1].pts_us().expect("a time");
+    watch
+        .until("all events and the picture again", |watch| watch.seen.len() >= EVENTS && watch.last_us > newest_us)
+        .await;
+    assert_eq!(watch.seen, watch.sent);
+}
+
+/// An anchor who sends an event now and then, and a viewer of his stream elsewhere.
+struct Watch {
+    anchor: Anchor,
+    cursor: Cursor<Item>,
+    sent: Vec<Arc<Event>>,
+    seen: Vec<Arc<Event>>,
+    frames: usize,
+    last_us: i64,
+}
+
+const EVENTS: usize = 8;
+
+impl Watch {
+    fn new(anchor: Anchor, cursor: Cursor<Item>) -> Self {
+        Self { anchor, cursor, sent: Vec::new(), seen: Vec::new(), frames: 0, last_us: 0 }
+    }
+
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        within(what, async {
+            while !done(self) {
+                self.push().await;
+                if let Ok(read) = timeout(Duration::from_millis(10), self.cursor.recv()).await {
+                    self.read(read.expect("not disconnected"));
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn push(&mut self) {
+        self.anchor.push(1);
+        if self.anchor.count % 20 == 10 && self.sent.len() < EVENTS {
+            let draft = json!({"type": "card.show", "op": "fire"});
+            let stream = self.anchor.publisher.stream();
+            let event = stream.publish_event(draft.as_object().expect("object").clone(), At::InMs(0)).await;
+            self.sent.push(event.expect("accepted"));
+        }
+    }
+
+    fn read(&mut self, read: Read<Item>) {
+        match read {
+            Read::Entry { entry: Item::Event(event), .. } => self.seen.push(event),
+            Read::Entry { entry: Item::Frame(frame), .. } => {
+                assert!(frame.dts_us > self.last_us, "{} after {}", frame.dts_us, self.last_us);
+                (self.last_us, self.frames) = (frame.dts_us, self.frames + 1);
+            }
+            _ => {}
+        }
+    }
 }
