@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    config::{Config, Role},
+    config::{Config, LoadError, Role},
     control::{api::MoqAddress, auth::Auth},
     egress::Egress,
     hub::{self, Hub},
@@ -98,6 +98,9 @@ pub enum StartError {
     /// A certificate or key is of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file that the configuration names can't be read.
+    #[error(transparent)]
+    Config(#[from] LoadError),
 }
 
 impl Server {

@@ -73,7 +73,8 @@ pub struct Bounds {
 struct Slot<T> {
     entry: T,
     group: u64,
-    dts_us: i64,
+    /// The entry's own time, if it has one.
+    dts_us: Option<i64>,
     /// Frames pushed before this entry since the ring was made.
     frames_before: u64,
 }
@@ -93,7 +94,7 @@ struct Inner<T> {
     events_from: u64,
     frames: u64,
     group: u64,
-    dts_us: i64,
+    dts_us: Option<i64>,
     closed: bool,
 }
 
@@ -118,7 +119,7 @@ impl<T: Entry> Ring<T> {
             events_from: 0,
             frames: 0,
             group: 0,
-            dts_us: 0,
+            dts_us: None,
             closed: false,
         };
         Arc::new(Self { inner: RwLock::new(inner), tail: watch::Sender::new(0), bounds })
@@ -188,7 +189,8 @@ impl<T: Entry> Inner<T> {
     fn append(&mut self, entry: T, group: u64) {
         let index = self.tail();
         let frames_before = self.frames;
-        self.dts_us = entry.dts_us().unwrap_or(self.dts_us);
+        let dts_us = entry.dts_us();
+        self.dts_us = dts_us.or(self.dts_us);
         match entry.kind() {
             EntryKind::Head => self.heads.push_back((index, entry.clone())),
             EntryKind::Event => self.events.push_back((index, entry.clone(), group)),
@@ -200,7 +202,7 @@ impl<T: Entry> Inner<T> {
         }
         self.group = group;
         self.bytes += entry.bytes();
-        self.slots.push_back(Slot { entry, group, dts_us: self.dts_us, frames_before });
+        self.slots.push_back(Slot { entry, group, dts_us, frames_before });
     }
 
     fn enforce(&mut self, bounds: Bounds) {
@@ -250,7 +252,9 @@ impl<T: Entry> Inner<T> {
             return Some(newest.unwrap_or(self.tail()));
         }
         let (budget, slot, newest) = (lag_us_max?, self.slot(next)?, newest?);
-        (newest > next && self.dts_us.saturating_sub(slot.dts_us) > budget).then_some(newest)
+        // Heads and events have no time of their own: they are judged by the frame they belong to.
+        let lag_us = self.dts_us?.saturating_sub(slot.dts_us?);
+        (newest > next && lag_us > budget).then_some(newest)
     }
 }
 

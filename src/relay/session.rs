@@ -1,12 +1,13 @@
 //! An accepted session: announcements and tracks to an edge or a viewer.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use quinn::VarInt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    hub::Announcement,
+    hub::{Announcement, State, Viewer},
     limits::{
         MOQ_DRAIN_TIMEOUT, MOQ_EDGE_SEND_WINDOW_BYTES, MOQ_EDGE_STREAMS_MAX, MOQ_SETUP_TIMEOUT, MOQ_VIEWER_STREAMS_MAX,
         VIEWER_STALL_TIMEOUT,
@@ -117,6 +118,8 @@ struct Peer {
     /// An edge sees every stream and may read lines.
     edge: bool,
     counters: Counters,
+    /// The streams it reads; as many at most as it has subscriptions.
+    watching: Mutex<HashMap<StreamName, Weak<Viewer>>>,
 }
 
 /// Serves a session until it ends. `place` is its place among those that have not set up.
@@ -127,7 +130,7 @@ pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, pla
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
-    let peer = Peer { relay, session, target, edge, counters: Counters::default() };
+    let peer = Peer { relay, session, target, edge, counters: Counters::default(), watching: Mutex::default() };
     tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
     let ended = peer.serve(stop).await;
     peer.session.close(ended.code(), ended.to_string().as_bytes());
@@ -238,6 +241,19 @@ impl Peer {
         (self.relay.hub.is_announced(&name) && self.may_see(&name)).then_some((name, track))
     }
 
+    /// The peer's hold on a stream. He is one viewer, however many of its tracks he reads.
+    fn view(&self, name: &StreamName) -> Option<Arc<Viewer>> {
+        let mut watching = self.watching.lock();
+        watching.retain(|_, viewer| viewer.strong_count() > 0);
+        let known = watching.get(name).and_then(Weak::upgrade);
+        if let Some(viewer) = known.filter(|viewer| viewer.stream().state() != State::Ended) {
+            return Some(viewer);
+        }
+        let viewer = Arc::new(self.relay.hub.view(name).ok()?);
+        watching.insert(name.clone(), Arc::downgrade(&viewer));
+        Some(viewer)
+    }
+
     async fn track_info(&self, request: &TrackRequest, mut send: SendStream) -> Result<(), Ended> {
         let Some((_, track)) = self.find(&request.broadcast, &request.track) else {
             let _ = send.reset(stream_code::NOT_FOUND);
@@ -257,10 +273,8 @@ impl Peer {
         mut recv: RecvStream,
         mut buffer: BytesMut,
     ) -> Result<(), Ended> {
-        let viewer = self.find(&request.broadcast, &request.track).and_then(|(name, track)| {
-            let viewer = self.relay.hub.view(&name).ok()?;
-            Some((viewer, track))
-        });
+        let viewer =
+            self.find(&request.broadcast, &request.track).and_then(|(name, track)| Some((self.view(&name)?, track)));
         let Some((viewer, track)) = viewer else {
             let _ = send.reset(stream_code::NOT_FOUND);
             return Ok(());

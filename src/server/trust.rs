@@ -1,7 +1,8 @@
 //! Which certificate a node shows, and which of its upstream's it accepts.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use super::StartError;
 use crate::{
     config,
     net::tls::{Identity, TlsError, Trust},
@@ -17,22 +18,29 @@ pub(super) fn identity(moq: &config::Moq) -> Result<Identity, TlsError> {
 }
 
 /// Where an edge takes its streams from; `None` without upstream URLs.
-pub(super) fn upstream(config: &config::Upstream, relay: &Arc<Relay>) -> Result<Option<Upstream>, TlsError> {
+pub(super) fn upstream(config: &config::Upstream, relay: &Arc<Relay>) -> Result<Option<Upstream>, StartError> {
+    if config.urls.is_empty() {
+        return Ok(None);
+    }
     let trust = match (&config.cert_sha256, &config.ca) {
         (Some(pin), _) => Trust::Pinned(vec![*pin.as_bytes()]),
         (None, Some(ca)) => Trust::from_authorities(ca)?,
-        (None, None) => Trust::Pinned(Vec::new()),
+        (None, None) => Trust::from_authorities(Path::new(SYSTEM_AUTHORITIES))?,
     };
+    let token = config.load_token()?;
     let urls: Vec<_> = config
         .urls
         .iter()
         .cloned()
         .map(|mut url| {
-            if let Some(token) = &config.token {
+            if let Some(token) = &token {
                 url.query_pairs_mut().append_pair("token", token.expose());
             }
             url
         })
         .collect();
-    Ok((!urls.is_empty()).then(|| Upstream::new(relay.clone(), urls, trust)))
+    Ok(Some(Upstream::new(relay.clone(), urls, trust)))
 }
+
+/// Debian's ca-certificates.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -104,6 +104,17 @@ fn a_reader_over_its_lag_budget_skips_though_the_ring_still_has_it() {
 }
 
 #[test]
+fn heads_and_events_are_not_behind_because_the_frames_around_them_are_apart() {
+    let ring = ring(9);
+    push(&ring, [Head(1), Event(1), Start(1_000_000)]);
+    let mut cursor = ring.cursor(Some(100_000));
+    assert_eq!(drain(&mut cursor), entries([Head(1), Event(1), Start(1_000_000)]));
+    // The publisher comes back after a minute.
+    push(&ring, [Head(2), Event(2), Start(1_060_000)]);
+    assert_eq!(drain(&mut cursor), entries([Head(2), Event(2), Start(1_060_000)]));
+}
+
+#[test]
 fn a_group_larger_than_the_ring_is_dropped_whole_and_the_bytes_stay_bounded() {
     let ring = Ring::new(Bounds { bytes_max: 100, groups_max: 3 });
     push(&ring, [Head(1), Start(0)]);
