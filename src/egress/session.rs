@@ -102,7 +102,8 @@ impl Session {
                 out.push(flv::header(tracks.video.is_some(), tracks.audio.is_some()));
             }
             let metadata = TagBody::script(script::on_metadata(&metadata(tracks, ts_ms)));
-            out.extend(self.carriage.wrap(ts_ms, &metadata));
+            // At 0 whenever the viewer joins: to ffmpeg, an onMetaData of any other time is a subtitle.
+            out.extend(self.carriage.wrap(0, &metadata));
         }
         let configs =
             [tracks.video.as_ref().map(TagBody::video_config), tracks.audio.as_ref().map(TagBody::audio_config)];
