@@ -38,7 +38,7 @@ impl Node {
 
     /// Both ways to watch; what is true of one must be true of the other.
     pub(crate) fn watch_urls(&self) -> [String; 2] {
-        [self.rtmp_url(), self.flv_url()]
+        [self.flv_url(), self.rtmp_url()]
     }
 }
 

@@ -39,14 +39,12 @@ pub(crate) fn ffprobe(from: &str) -> [Value; 2] {
     let mut command = Command::new("ffprobe");
     command.args(["-loglevel", "error", "-show_streams", "-print_format", "json", from]);
     let found: Value = serde_json::from_str(&run_ok(20, &command)).unwrap();
-    let of_type = |kind: &str| {
-        let streams = found["streams"].as_array().unwrap();
-        let mut streams = streams.iter().filter(|stream| stream["codec_type"] == kind);
-        let stream = streams.next().unwrap_or_else(|| panic!("no {kind} in {from}: {found}"));
-        assert!(streams.next().is_none(), "{kind} twice in {from}: {found}");
-        stream.clone()
-    };
-    [of_type("audio"), of_type("video")]
+    let streams = found["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 2, "sound and picture in {from}: {found}");
+    ["audio", "video"].map(|kind| {
+        let stream = streams.iter().find(|stream| stream["codec_type"] == kind);
+        stream.unwrap_or_else(|| panic!("no {kind} in {from}: {found}")).clone()
+    })
 }
 
 /// Copies a file of `tests/peers` (or a folder with all that is in it) to `to`, with `{name}`s replaced by their values.

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -109,26 +109,34 @@ struct Printed {
 
 impl Lines {
     fn collect(name: String, from: impl Read + Send + 'static) -> Self {
-        let printed = Arc::<(Mutex<Printed>, Condvar)>::default();
-        let shared = Arc::clone(&printed);
+        let lines = Self { name, printed: Arc::default() };
+        let shared = lines.clone();
         thread::spawn(move || {
-            let (printed, changed) = &*shared;
             for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-                printed.lock().unwrap().lines.push(text(&line));
-                changed.notify_all();
+                shared.change(|printed| printed.lines.push(text(&line)));
             }
-            printed.lock().unwrap().ended = true;
-            changed.notify_all();
+            shared.change(|printed| printed.ended = true);
         });
-        Self { name, printed }
+        lines
+    }
+
+    /// Also after a failed `find`, which holds the lock while it panics: there is a tail to print then.
+    fn lock(&self) -> MutexGuard<'_, Printed> {
+        self.printed.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Printed)) {
+        how(&mut self.lock());
+        self.printed.1.notify_all();
     }
 
     /// Waits until `find` finds its thing among all lines so far.
     pub(crate) fn wait<T>(&self, what: &str, mut find: impl FnMut(&[String]) -> Option<T>) -> T {
-        let (printed, changed) = &*self.printed;
         let mut found = None;
-        let (printed, _) = changed
-            .wait_timeout_while(printed.lock().unwrap(), WAIT_MAX, |printed| {
+        let (printed, _) = self
+            .printed
+            .1
+            .wait_timeout_while(self.lock(), WAIT_MAX, |printed| {
                 found = find(&printed.lines);
                 found.is_none() && !printed.ended
             })
@@ -147,7 +155,7 @@ impl Lines {
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.printed.0.lock().unwrap().lines.clone()
+        self.lock().lines.clone()
     }
 
     fn tail(&self) -> String {

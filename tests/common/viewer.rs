@@ -29,19 +29,21 @@ pub(crate) enum Kind {
 
 impl Viewer {
     pub(crate) fn watch(url: &str) -> Self {
-        Self::start(url, "packet=codec_type,pts,dts,flags", &[])
+        // No frame rate to be guessed: the first packet at once.
+        Self::start(url, "packet=codec_type,pts,dts,flags", &["-fpsprobesize", "0"])
     }
 
-    /// Reports the packets' bytes too.
+    /// Reports the packets' bytes too, events among them if there is one in the first four seconds: ffprobe looks
+    /// at no track that it meets later.
     pub(crate) fn watch_with_data(url: &str) -> Self {
-        Self::start(url, "packet=codec_type,pts,dts,flags,data", &["-show_data"])
+        Self::start(url, "packet=codec_type,pts,dts,flags,data", &["-show_data", "-fpsprobesize", "100"])
     }
 
     fn start(url: &str, entries: &str, more: &[&str]) -> Self {
-        // stdbuf: a packet a line, when it arrives. No frame rate to be guessed: the first packet at once.
+        // stdbuf: a packet a line, when it arrives.
         let mut command = Command::new("stdbuf");
         command
-            .args(["-oL", "ffprobe", "-loglevel", "error", "-fflags", "nobuffer", "-fpsprobesize", "0"])
+            .args(["-oL", "ffprobe", "-loglevel", "error"])
             .args(["-show_entries", entries, "-print_format", "compact=print_section=0"])
             .args(more)
             .arg(url);
