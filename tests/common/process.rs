@@ -1,6 +1,7 @@
 //! Processes that end: with the test, when it fails, and when the test itself is killed.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -39,6 +40,15 @@ impl Process {
     /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
     pub(crate) fn kill(&mut self) {
         self.signal("-KILL", &format!("-{}", self.child.id()));
+    }
+
+    /// SIGTERM; gives the exit status once the process has ended by itself.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let id = self.child.id();
+        // Past timeout(1), which would give it only a second.
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        Command::new("kill").arg("-TERM").args(children.split_whitespace()).status().unwrap();
+        self.child.wait().unwrap().code()
     }
 
     fn signal(&mut self, signal: &str, to: &str) {
