@@ -2,8 +2,6 @@
 //!
 //! Function length is clippy's (`too_many_lines`, 70). Test code is exempt from the import table.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
 use std::{
     fmt::Write as _,
     fs,

@@ -1,8 +1,6 @@
 //! What foreign players see at the edge, over HTTP-FLV and over RTMP: the stream at once, through the publisher's
 //! reconnects, with the events beside their frames.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
 mod common;
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};

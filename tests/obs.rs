@@ -1,7 +1,5 @@
 //! OBS Studio as anchors run it, on a display without a screen.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
 mod common;
 
 use std::process::Command;

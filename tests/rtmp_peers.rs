@@ -2,8 +2,6 @@
 //!
 //! All of it is watched at the edge, so each story crosses the QUIC relay.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
 mod common;
 
 use std::{net::TcpStream, process::Command};
