@@ -288,9 +288,6 @@ impl Latency {
 impl fmt::Display for EventReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "event {} {}", self.kind, self.id)?;
-        if let Some(pts_us) = self.pts_us {
-            write!(f, " at {}.{:03} s of the stream", pts_us / 1_000_000, pts_us / 1000 % 1000)?;
-        }
         if self.replay { f.write_str(" (before we joined)") } else { Ok(()) }
     }
 }
@@ -317,10 +314,13 @@ impl fmt::Display for Report {
         if let Some(latency) = &self.latency_ms {
             writeln!(f, "latency  p50 {} ms, p99 {} ms ({} samples)", latency.p50, latency.p99, latency.samples)?;
         }
-        let off = self.events.iter().filter(|event| event.skew_frames.is_some_and(|skew| skew != 0));
         write!(f, "events   {}", self.events.len())?;
-        for event in off {
-            write!(f, "\n         {} {} is {:+} pictures off", event.kind, event.id, event.skew_frames.unwrap_or(0))?;
+        for event in &self.events {
+            match event.skew_frames {
+                Some(0) => write!(f, "\n         {} {}: beside its picture", event.kind, event.id)?,
+                Some(skew) => write!(f, "\n         {} {}: {skew:+} pictures off", event.kind, event.id)?,
+                None => write!(f, "\n         {} {}: its picture did not come", event.kind, event.id)?,
+            }
         }
         Ok(())
     }
