@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn the_service_file_calls_us_as_we_are() {
+        let unit = include_str!("../../deploy/hawker.service");
+        let calls: Vec<_> = unit.lines().filter(|line| line.starts_with("Exec")).collect();
+        assert_eq!(calls.len(), 2);
+        for call in calls {
+            let arguments = call.split_once('=').expect("a value").1.split_whitespace();
+            assert!(Cli::try_parse_from(arguments).is_ok(), "{call}");
+        }
+    }
+
+    #[test]
     fn check_accepts_the_shipped_file_and_refuses_a_wrong_one() {
         let check = |path: &str| Cli::parse_from(["hawker", "check", path]).run();
         assert!(check(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/hawker.toml")).is_ok());
