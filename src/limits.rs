@@ -6,7 +6,9 @@ use std::time::Duration;
 
 // --- RTMP, before publish or play is accepted -------------------------------------------------------
 
-/// Time from accept to an accepted `publish` or `play`; then the connection is closed.
+/// Time from accept to the first byte; then the connection is closed.
+pub const RTMP_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from there to an accepted `publish` or `play`; then the connection is closed.
 pub const RTMP_SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chunk streams a peer may use before it is authorised; the next one closes the session.
 pub const RTMP_SETUP_CHUNK_STREAMS_MAX: usize = 16;
@@ -44,7 +46,9 @@ pub const AMF0_STRING_BYTES_MAX: usize = 4 * 1024;
 pub const RING_ENTRIES_MAX: usize = 32 * 1024;
 /// Events kept for readers that skipped over them; a reader further behind is disconnected.
 pub const RING_EVENTS_MAX: usize = 1024;
-/// Streams on one node, waiting ones included; more are refused.
+/// The same in bytes: an encoder's data messages are kept like events, and may be as long as a frame.
+pub const RING_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Streams on one node, waiting ones included; more are refused. Viewers may only fill half of it.
 pub const STREAMS_MAX: usize = 20_000;
 /// Events of one stream that wait for their frame; more are refused with 429.
 pub const EVENTS_PENDING_MAX: usize = 1024;

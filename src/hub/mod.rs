@@ -61,6 +61,25 @@ struct Entered {
     announced: bool,
 }
 
+/// What a stream is looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// To be served.
+    Announce,
+    /// To be watched, maybe before there is anything to see.
+    View,
+}
+
+impl Door {
+    /// Names that viewers make up must not take the room of those that publish.
+    fn streams_max(self) -> usize {
+        match self {
+            Self::Announce => limits::STREAMS_MAX,
+            Self::View => limits::STREAMS_MAX / 2,
+        }
+    }
+}
+
 /// The node has all the streams it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this node already has {} streams", limits::STREAMS_MAX)]
@@ -80,24 +99,28 @@ impl Hub {
     /// Takes the publisher slot of `name`. The newest session wins: a publisher that lost its network must
     /// not be told that the stream is busy with itself.
     pub fn publish(self: &Arc<Self>, name: &StreamName) -> Result<Publisher, Full> {
-        let stream = self.enter(name, Some(true))?;
-        Ok(Publisher::take_over(self.clone(), stream))
+        loop {
+            let stream = self.enter(name, Door::Announce)?;
+            // It may have ended since it was looked up; then it is off the map, and a new one begins.
+            if let Some(publisher) = Publisher::take_over(self.clone(), stream) {
+                return Ok(publisher);
+            }
+        }
     }
 
     /// Joins as a viewer; the stream may not exist yet.
     pub fn view(self: &Arc<Self>, name: &StreamName) -> Result<Viewer, Full> {
-        let stream = self.enter(name, None)?;
-        stream.viewer_joined();
-        Ok(Viewer { hub: self.clone(), stream })
+        Ok(Viewer { hub: self.clone(), stream: self.enter(name, Door::View)? })
     }
 
     /// Marks a stream as servable from an upstream.
     pub fn announce(self: &Arc<Self>, name: &StreamName) -> Result<Arc<Stream>, Full> {
-        self.enter(name, Some(true))
+        self.enter(name, Door::Announce)
     }
 
     /// The upstream no longer has the stream: it ends here.
     pub fn unannounce(&self, stream: &Arc<Stream>) {
+        let _line = stream.line.lock();
         self.end(stream);
     }
 
@@ -124,7 +147,16 @@ impl Hub {
         Announcements { hub: self.clone(), known: BTreeMap::new(), version }
     }
 
-    /// Ends a stream: viewers get what the line holds, then their end.
+    /// Ends a stream of which `generation` is still the newest publisher.
+    fn end_session(&self, stream: &Arc<Stream>, generation: u64) {
+        let _line = stream.line.lock();
+        if *stream.generation.borrow() == generation {
+            self.end(stream);
+        }
+    }
+
+    /// Ends a stream: viewers get what the line holds, then their end. The caller holds the line, so that
+    /// nobody takes the slot of a stream that is half gone.
     fn end(&self, stream: &Arc<Stream>) {
         {
             let mut streams = self.streams.write();
@@ -138,30 +170,34 @@ impl Hub {
 
     fn end_unless_resumed(self: Arc<Self>, stream: Arc<Stream>, generation: u64) {
         if tokio::runtime::Handle::try_current().is_err() {
-            return self.end(&stream);
+            return self.end_session(&stream, generation);
         }
         task::spawn("reconnect window", async move {
             let mut newest = stream.generation.subscribe();
             let resumed = newest.wait_for(|newest| *newest != generation);
             if tokio::time::timeout(self.settings.reconnect_window, resumed).await.is_err() {
-                self.end(&stream);
+                self.end_session(&stream, generation);
             }
         });
     }
 
-    fn enter(&self, name: &StreamName, announce: Option<bool>) -> Result<Arc<Stream>, Full> {
+    fn enter(&self, name: &StreamName, door: Door) -> Result<Arc<Stream>, Full> {
         let mut streams = self.streams.write();
         if !streams.contains_key(name) {
-            if streams.len() >= limits::STREAMS_MAX {
+            if streams.len() >= door.streams_max() {
                 return Err(Full);
             }
             let stream = Stream::new(name.clone(), &self.settings);
             streams.insert(name.clone(), Entered { stream, announced: false });
         }
         let Some(entered) = streams.get_mut(name) else { return Err(Full) };
-        let newly = announce.is_some_and(|announced| announced && !entered.announced);
+        let newly = door == Door::Announce && !entered.announced;
         entered.announced |= newly;
         let stream = entered.stream.clone();
+        if door == Door::View {
+            // Counted before the map is let go: a stream without viewers may be forgotten.
+            stream.viewer_joined();
+        }
         drop(streams);
         if newly {
             self.version.send_modify(|version| *version += 1);

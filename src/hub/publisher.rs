@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     stream::{Line, State, Stream},
 };
 use crate::{
-    clock,
+    clock, limits,
     media::{Data, Event, Frame, Item, TrackKind, Tracks, time::Rebase},
 };
 
@@ -32,14 +33,17 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Takes the slot; whoever had it finds himself replaced.
-    pub(super) fn take_over(hub: Arc<Hub>, stream: Arc<Stream>) -> Self {
+    /// Takes the slot; whoever had it finds himself replaced. `None` if the stream has ended.
+    pub(super) fn take_over(hub: Arc<Hub>, stream: Arc<Stream>) -> Option<Self> {
         let line = stream.line.lock();
+        if stream.ring().is_closed() {
+            return None;
+        }
         let generation = *stream.generation.borrow() + 1;
         stream.generation.send_replace(generation);
         drop(line);
         stream.stats.publishes.fetch_add(1, Ordering::Relaxed);
-        Self { hub, newer: stream.generation.subscribe(), stream, generation, rebase: None }
+        Some(Self { hub, newer: stream.generation.subscribe(), stream, generation, rebase: None })
     }
 
     /// The stream published to.
@@ -59,11 +63,7 @@ impl Publisher {
     pub fn set_tracks(&mut self, tracks: Tracks) -> Result<(), Replaced> {
         self.with_line(|stream, line, rebase| {
             let epoch = line.epoch_of(rebase);
-            let tracks = Arc::new(Tracks { epoch, ..tracks });
-            if line.tracks != tracks {
-                line.tracks = tracks.clone();
-                stream.ring().push(Item::Config(tracks), line.group);
-            }
+            line.set_tracks(stream, Tracks { epoch, ..tracks }.into(), line.group);
         })
     }
 
@@ -71,6 +71,11 @@ impl Publisher {
     pub fn push_frame(&mut self, mut frame: Frame) -> Result<(), Replaced> {
         self.with_line(|stream, line, rebase| {
             let offset = line.rebase(rebase, frame.dts_us) - frame.dts_us;
+            let epoch = line.timeline.epoch;
+            if line.tracks.epoch != epoch {
+                let tracks = Tracks { epoch, ..Tracks::clone(&line.tracks) };
+                line.set_tracks(stream, tracks.into(), line.group);
+            }
             frame.dts_us += offset;
             frame.pts_us += offset;
             line.keep_order(&mut frame);
@@ -78,11 +83,14 @@ impl Publisher {
         })
     }
 
-    /// Pushes a data message that carries the publisher's own timestamp.
-    pub fn push_data(&mut self, mut data: Data) -> Result<(), Replaced> {
-        self.with_line(|stream, line, rebase| {
-            data.dts_us = line.rebase(rebase, data.dts_us);
-            stream.ring().push(Item::Data(data), line.group);
+    /// Pushes a data message. It takes the time of the newest frame: many encoders stamp them with 0.
+    /// Before the first frame there is no such time, and nobody who could read it.
+    pub fn push_data(&mut self, amf0: Bytes) -> Result<(), Replaced> {
+        self.with_line(|stream, line, _| {
+            if line.newest.is_some() {
+                let dts_us = line.newest_video_us.max(line.newest_audio_us);
+                stream.ring().push(Item::Data(Data { dts_us, amf0 }), line.group);
+            }
         })
     }
 
@@ -90,22 +98,15 @@ impl Publisher {
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
         self.with_line(|stream, line, _| match item {
             Item::Frame(frame) => line.push_frame(stream, frame, Some(group)),
-            Item::Event(event) => line.push_event(stream, event),
-            Item::Config(tracks) => {
-                if line.tracks != tracks {
-                    line.tracks = tracks.clone();
-                    stream.ring().push(Item::Config(tracks), group);
-                }
-            }
+            Item::Event(event) => line.hold_event(stream, event),
+            Item::Config(tracks) => line.set_tracks(stream, tracks, group),
             Item::Data(_) => stream.ring().push(item, group),
         })
     }
 
     /// Ends the stream: the publisher said that he is done.
     pub fn end(self) {
-        if *self.stream.generation.borrow() == self.generation {
-            self.hub.end(&self.stream);
-        }
+        self.hub.end_session(&self.stream, self.generation);
     }
 
     fn with_line(&mut self, push: impl FnOnce(&Stream, &mut Line, &mut Option<Rebase>)) -> Result<(), Replaced> {
@@ -138,6 +139,13 @@ impl Line {
             *rebase = Some(self.begin_session());
         }
         self.timeline.epoch
+    }
+
+    fn set_tracks(&mut self, stream: &Stream, tracks: Arc<Tracks>, group: u64) {
+        if self.tracks != tracks {
+            self.tracks = tracks.clone();
+            stream.ring().push(Item::Config(tracks), group);
+        }
     }
 
     fn rebase(&mut self, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
@@ -186,6 +194,9 @@ impl Line {
             self.group = group.unwrap_or(self.group + 1).max(self.group);
         }
         if carries_events {
+            for event in std::mem::take(&mut self.held_events) {
+                self.push_event(stream, event);
+            }
             for event in self.timeline.before_frame(frame.pts_us) {
                 if event.pts_us().is_some_and(|at| at < frame.pts_us) {
                     stream.stats.events_late.fetch_add(1, Ordering::Relaxed);
@@ -205,6 +216,15 @@ impl Line {
     fn begins_audio_group(&self, dts_us: i64) -> bool {
         let part = |us: i64| us.div_euclid(AUDIO_GROUP_US);
         self.newest.is_none_or(|(newest_us, _)| part(dts_us) != part(newest_us))
+    }
+
+    /// Keeps another node's event for its frame: sound, which comes on a track of its own, must not get between.
+    fn hold_event(&mut self, stream: &Stream, event: Arc<Event>) {
+        if self.held_events.len() < limits::EVENTS_PENDING_MAX {
+            self.held_events.push(event);
+        } else {
+            self.push_event(stream, event);
+        }
     }
 
     fn push_event(&mut self, stream: &Stream, event: Arc<Event>) {

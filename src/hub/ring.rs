@@ -90,6 +90,8 @@ struct Inner<T> {
     heads: VecDeque<(u64, T)>,
     /// The newest events, kept beyond the frames around them.
     events: VecDeque<(u64, T, u64)>,
+    /// Payload bytes in `events`.
+    event_bytes: usize,
     /// Events at or after this index are all in `events`.
     events_from: u64,
     frames: u64,
@@ -116,6 +118,7 @@ impl<T: Entry> Ring<T> {
             starts: VecDeque::new(),
             heads: VecDeque::new(),
             events: VecDeque::new(),
+            event_bytes: 0,
             events_from: 0,
             frames: 0,
             group: 0,
@@ -193,7 +196,10 @@ impl<T: Entry> Inner<T> {
         self.dts_us = dts_us.or(self.dts_us);
         match entry.kind() {
             EntryKind::Head => self.heads.push_back((index, entry.clone())),
-            EntryKind::Event => self.events.push_back((index, entry.clone(), group)),
+            EntryKind::Event => {
+                self.event_bytes += entry.bytes();
+                self.events.push_back((index, entry.clone(), group));
+            }
             EntryKind::Start => self.starts.push_back(index),
             EntryKind::Follow => {}
         }
@@ -216,10 +222,10 @@ impl<T: Entry> Inner<T> {
         while self.heads.get(1).is_some_and(|(index, _)| *index <= self.first) {
             self.heads.pop_front();
         }
-        while self.events.len() > limits::RING_EVENTS_MAX {
-            if let Some((index, ..)) = self.events.pop_front() {
-                self.events_from = index + 1;
-            }
+        while self.events.len() > limits::RING_EVENTS_MAX || self.event_bytes > limits::RING_EVENT_BYTES_MAX {
+            let Some((index, event, _)) = self.events.pop_front() else { break };
+            self.event_bytes -= event.bytes();
+            self.events_from = index + 1;
         }
     }
 

@@ -103,6 +103,8 @@ pub(super) struct Line {
     pub(super) group: u64,
     /// DTS of the newest frame and when it came; `None` before the first.
     pub(super) newest: Option<(i64, clock::Instant)>,
+    /// Events from another node that wait for their frame.
+    pub(super) held_events: Vec<Arc<Event>>,
     /// DTS of the newest frame of each track.
     pub(super) newest_video_us: i64,
     pub(super) newest_audio_us: i64,
@@ -118,6 +120,7 @@ impl Stream {
             tracks: Arc::new(Tracks::default()),
             group: begin,
             newest: None,
+            held_events: Vec::new(),
             newest_video_us: i64::MIN,
             newest_audio_us: i64::MIN,
         };

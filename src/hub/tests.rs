@@ -196,3 +196,100 @@ async fn viewers_share_one_muxer_and_it_lingers() {
     assert_eq!(cursor.recv().await.ok().map(|_| ()), Some(()));
     assert_eq!(cursor.recv().await, Err(End::Closed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn data_messages_leave_the_timeline_alone() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.push_data(Bytes::from_static(b"too early")).expect("current");
+    publisher.set_tracks(video()).expect("current");
+    publisher.push_frame(frame(100_000, true)).expect("current");
+    let audio = Frame { track: TrackKind::Audio, ..frame(99_990, false) };
+    let mut cursor = publisher.stream().ring().cursor(None);
+    publisher.push_data(Bytes::from_static(b"first")).expect("current");
+    publisher.push_frame(audio).expect("current");
+    publisher.push_data(Bytes::from_static(b"second")).expect("current");
+    publisher.push_frame(frame(100_040, false)).expect("current");
+    let line: Vec<_> = std::iter::from_fn(|| cursor.try_recv().expect("open")).collect();
+    let data: Vec<_> = line
+        .iter()
+        .filter_map(|read| match read {
+            Read::Entry { entry: Item::Data(data), .. } => Some((data.dts_us, data.amf0.as_ref())),
+            _ => None,
+        })
+        .collect();
+    let [Read::Entry { entry: Item::Config(_), .. }, Read::Entry { entry: Item::Frame(first), .. }, ..] = &line[..]
+    else {
+        panic!("{line:?}")
+    };
+    assert_eq!(data, [(first.dts_us, &b"first"[..]), (first.dts_us, &b"second"[..])], "times never fall");
+    let Some(Read::Entry { entry: Item::Frame(last), .. }) = line.last() else { panic!("{line:?}") };
+    assert_eq!(last.dts_us - first.dts_us, 40_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoders_clock_that_restarts_is_told_as_a_new_epoch_before_its_first_frame() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    publisher.set_tracks(video()).expect("current");
+    publisher.push_frame(frame(100_000, true)).expect("current");
+    let mut cursor = publisher.stream().ring().cursor(None);
+    while cursor.try_recv().expect("open").is_some() {}
+    tokio::time::advance(Duration::from_millis(500)).await;
+    publisher.push_frame(frame(0, true)).expect("current");
+    let Ok(Some(Read::Entry { entry: Item::Config(tracks), .. })) = cursor.try_recv() else { panic!("the epoch") };
+    assert_eq!((tracks.epoch, tracks.video.is_some()), (1, true));
+    assert!(matches!(cursor.try_recv(), Ok(Some(Read::Entry { entry: Item::Frame(_), .. }))));
+    publisher.push_frame(frame(40, false)).expect("current");
+    assert!(matches!(cursor.try_recv(), Ok(Some(Read::Entry { entry: Item::Frame(_), .. }))), "told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_never_gets_the_slot_of_a_stream_that_has_just_ended() {
+    let hub = hub();
+    let first = hub.publish(&name()).expect("slot");
+    let looked_up = hub.enter(&name(), Door::Announce).expect("room");
+    let old_generation = *first.stream().generation.borrow();
+    first.end();
+    assert!(Publisher::take_over(hub.clone(), looked_up.clone()).is_none());
+    let second = hub.publish(&name()).expect("slot");
+    assert!(!Arc::ptr_eq(second.stream(), &looked_up) && !second.stream().ring().is_closed());
+    let third = hub.publish(&name()).expect("slot");
+    hub.end_session(third.stream(), old_generation);
+    assert!(hub.is_announced(&name()), "a window that ran out for an older session ends nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_nodes_event_waits_for_its_picture_when_sound_comes_first() {
+    let hub = hub();
+    let mut relay = hub.publish(&name()).expect("slot");
+    relay.relay(Item::Config(video().into()), 1).expect("current");
+    let mut cursor = relay.stream().ring().cursor(None);
+    let json = br#"{"data":{},"id":"01KAMVFYHGM9S346Q3D25VT4F5","op":"fire","seq":7,"source":"live/room",
+        "time":{"mode":"pts","pts_us":40000},"type":"gift.send","v":1}"#;
+    let event = Arc::new(crate::media::Event::from_json(json).expect("an event"));
+    relay.relay(Item::Event(event.clone()), 1).expect("current");
+    relay.relay(Item::Frame(Frame { track: TrackKind::Audio, ..frame(30, false) }), 1).expect("current");
+    relay.relay(Item::Frame(frame(40, true)), 1).expect("current");
+    let mut kinds = Vec::new();
+    while let Some(Read::Entry { entry, .. }) = cursor.try_recv().expect("open") {
+        kinds.push(match entry {
+            Item::Config(_) => "config",
+            Item::Event(_) => "event",
+            Item::Frame(frame) if frame.track == TrackKind::Audio => "audio",
+            Item::Frame(_) => "video",
+            Item::Data(_) => "data",
+        });
+    }
+    assert_eq!(kinds, ["config", "event", "video"], "who joins at the keyframe gets its event");
+}
+
+#[test]
+fn viewers_of_made_up_names_leave_room_for_publishers() {
+    let hub = hub();
+    let made_up = |i: usize| hub.view(&format!("live/{i}").parse().expect("name"));
+    let viewers: Vec<_> = (0..limits::STREAMS_MAX / 2).map(|i| made_up(i).expect("room")).collect();
+    assert!(made_up(viewers.len()).is_err());
+    assert!(made_up(0).is_ok(), "a stream that is there can be watched");
+    assert!(hub.publish(&name()).is_ok());
+}

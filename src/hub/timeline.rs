@@ -86,14 +86,10 @@ impl Timeline {
 
     /// Takes an unstamped event. A known `id` gives the event that was stamped for it before.
     pub(super) fn accept(&mut self, mut draft: Map<String, Value>, at: At) -> Result<Receipt, Refused> {
-        let id = match draft.get("id") {
-            Some(id) => id.as_str().unwrap_or_default().to_owned(),
-            None => ulid::Ulid::new().to_string(),
-        };
-        if let Some(event) = self.accepted.get(&id) {
-            return Ok(Receipt::Stamped(event.clone()));
+        if let Some(event) = self.known(&draft) {
+            return Ok(Receipt::Stamped(event));
         }
-        draft.insert("id".into(), id.into());
+        draft.entry("id").or_insert_with(|| ulid::Ulid::new().to_string().into());
         let (newest_us, arrived) = self.newest.ok_or(Refused::NotLive)?;
         if self.pending.len() >= limits::EVENTS_PENDING_MAX {
             return Err(Refused::TooMany);
@@ -104,12 +100,12 @@ impl Timeline {
                 // Refuse what is wrong before waiting; the stamp of the dry run is thrown away.
                 self.dry_run(&draft, newest_us)?;
                 let (receipt, waiting) = oneshot::channel();
-                self.pending.push_front(Pending::Next { draft, receipt });
+                self.queue(Pending::Next { draft, receipt });
                 Ok(Receipt::Waiting(waiting))
             }
             At::WallMs(wall_ms) => {
                 let event = self.stamp(draft, json!({"mode": "wall", "wall_ms": wall_ms}))?;
-                self.queue(event.clone());
+                self.queue(Pending::Stamped(event.clone()));
                 Ok(Receipt::Stamped(event))
             }
             At::InMs(ms) => self.accept_at(draft, room_us.saturating_add(i64::from(ms) * 1000), room_us),
@@ -120,7 +116,7 @@ impl Timeline {
     fn accept_at(&mut self, draft: Map<String, Value>, pts_us: i64, room_us: i64) -> Result<Receipt, Refused> {
         let wall_ms = clock::unix_ms().saturating_add((pts_us.saturating_sub(room_us)) / 1000);
         let event = self.stamp(draft, pts_time(self.epoch, pts_us, wall_ms))?;
-        self.queue(event.clone());
+        self.queue(Pending::Stamped(event.clone()));
         Ok(Receipt::Stamped(event))
     }
 
@@ -138,10 +134,13 @@ impl Timeline {
                 // The caller gave up waiting: nothing was acknowledged, so nothing is sent.
                 Pending::Next { receipt, .. } if receipt.is_closed() => {}
                 Pending::Next { draft, receipt } => {
+                    // Sent twice at once: one event, and both callers hear of it.
+                    let known = self.known(&draft);
                     let time = pts_time(self.epoch, pts_us, clock::unix_ms());
-                    if let Ok(event) = self.stamp(draft, time) {
-                        // If he gave up only now he may send it again: it has its id, and is known by it.
-                        let _ = receipt.send(event.clone());
+                    let Some(event) = known.clone().or_else(|| self.stamp(draft, time).ok()) else { continue };
+                    // If he gave up only now he may send it again: it has its id, and is known by it.
+                    let _ = receipt.send(event.clone());
+                    if known.is_none() {
                         due.push(event);
                     }
                 }
@@ -160,6 +159,11 @@ impl Timeline {
     /// Events from another node: already stamped; only the counters follow.
     pub(super) fn observe(&mut self, event: &Event) {
         self.seq = self.seq.max(event.head.seq);
+    }
+
+    /// The event that was stamped for the draft's id before.
+    fn known(&self, draft: &Map<String, Value>) -> Option<Arc<Event>> {
+        self.accepted.get(draft.get("id")?.as_str()?).cloned()
     }
 
     fn dry_run(&self, draft: &Map<String, Value>, pts_us: i64) -> Result<(), Refused> {
@@ -182,14 +186,15 @@ impl Timeline {
         Ok(event)
     }
 
-    fn queue(&mut self, event: Arc<Event>) {
+    /// Behind those that came before it for the same time.
+    fn queue(&mut self, pending: Pending) {
         let key = |pending: &Pending| match pending {
             Pending::Stamped(event) => event.pts_us().unwrap_or(i64::MIN),
             Pending::Next { .. } => i64::MIN,
         };
-        let at = event.pts_us().unwrap_or(i64::MIN);
-        let place = self.pending.partition_point(|pending| key(pending) <= at);
-        self.pending.insert(place, Pending::Stamped(event));
+        let at = key(&pending);
+        let place = self.pending.partition_point(|earlier| key(earlier) <= at);
+        self.pending.insert(place, pending);
     }
 }
 

@@ -3,3 +3,6 @@
 //! Invariant: ingest turns what a publisher sends into items of the line and never learns who watches.
 
 pub mod rtmp;
+
+#[cfg(test)]
+mod tests;

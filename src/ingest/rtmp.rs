@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     hub::{Publisher, Replaced, Stream},
-    media::{AudioConfig, Codec, Data, Frame, Metadata, TrackKind, Tracks, time::EncoderClock},
+    media::{AudioConfig, Codec, Frame, Metadata, TrackKind, Tracks, time::EncoderClock},
     proto::flv::MediaTag,
 };
 
@@ -108,10 +108,9 @@ impl TagIngest {
     }
 
     /// Any other data message.
-    pub fn handle_data(&mut self, timestamp_ms: u32, amf0: Bytes) -> Result<(), Replaced> {
+    pub fn handle_data(&mut self, amf0: Bytes) -> Result<(), Replaced> {
         self.counters.data += 1;
-        let dts_us = self.clock.micros(timestamp_ms);
-        self.publisher.push_data(Data { dts_us, amf0 })
+        self.publisher.push_data(amf0)
     }
 
     fn is_described(&self, codec: Codec) -> bool {

@@ -201,7 +201,7 @@ fn handle_published(ingest: &mut TagIngest, event: ServerEvent) -> Result<(), En
     match event {
         ServerEvent::Media { timestamp, tag } => ingest.handle_tag(timestamp, tag)?,
         ServerEvent::Metadata(metadata) => ingest.handle_metadata(metadata)?,
-        ServerEvent::Data { timestamp, amf0 } => ingest.handle_data(timestamp, amf0)?,
+        ServerEvent::Data { amf0, .. } => ingest.handle_data(amf0)?,
         ServerEvent::Closed => return Err(End::Unpublished),
         _ => {}
     }

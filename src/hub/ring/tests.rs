@@ -8,6 +8,8 @@ enum Fake {
     Start(u32),
     Follow(u32),
     Event(u32),
+    /// An event of a mebibyte.
+    Big,
 }
 
 impl Entry for Fake {
@@ -16,12 +18,12 @@ impl Entry for Fake {
             Self::Head(_) => EntryKind::Head,
             Self::Start(_) => EntryKind::Start,
             Self::Follow(_) => EntryKind::Follow,
-            Self::Event(_) => EntryKind::Event,
+            Self::Event(_) | Self::Big => EntryKind::Event,
         }
     }
 
     fn bytes(&self) -> usize {
-        10
+        if *self == Self::Big { 1 << 20 } else { 10 }
     }
 
     fn dts_us(&self) -> Option<i64> {
@@ -159,6 +161,19 @@ async fn closing_delivers_what_is_held_and_wakes_the_waiting() {
     assert_eq!(ended, Err(End::Closed));
 }
 
+#[test]
+fn events_are_kept_within_a_bound_in_bytes_too() {
+    let ring = ring(2);
+    push(&ring, [Start(0)]);
+    let mut cursor = ring.cursor(None);
+    assert_eq!(drain(&mut cursor).len(), 1);
+    push(&ring, std::iter::repeat_n(Fake::Big, limits::RING_EVENT_BYTES_MAX >> 20));
+    assert_eq!(drain(&mut cursor).len(), limits::RING_EVENT_BYTES_MAX >> 20, "frames give way first");
+    push(&ring, std::iter::repeat_n(Fake::Big, 1 + (limits::RING_EVENT_BYTES_MAX >> 20)));
+    assert!(ring.inner.read().event_bytes <= limits::RING_EVENT_BYTES_MAX);
+    assert_eq!(cursor.try_recv(), Err(End::EventsLost));
+}
+
 proptest! {
     /// Any line, any reading pace: events come all, once and in order; frames are never out of order, never
     /// twice, a Follow only directly behind its predecessor, and seen + skipped accounts for every frame.
@@ -196,7 +211,7 @@ proptest! {
                     prop_assert_eq!(n, next_frame);
                     next_frame += 1;
                 }
-                Read::Entry { entry: Head(_), .. } => {}
+                Read::Entry { entry: Head(_) | Fake::Big, .. } => {}
                 Read::Skipped { frames } => { next_frame += frames as u32; broken = true; }
             }
         }

@@ -56,6 +56,37 @@ async fn the_same_id_is_the_same_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_same_id_twice_at_once_is_one_event_that_both_callers_hear_of() {
+    let mut timeline = timeline();
+    let mut draft = card("A");
+    draft.insert("id".into(), json!("01KAMVFYHGM9S346Q3D25VT4F5"));
+    let mut wait = || match timeline.accept(draft.clone(), At::Now) {
+        Ok(Receipt::Waiting(waiting)) => waiting,
+        _ => panic!("waits"),
+    };
+    let (mut first, mut second) = (wait(), wait());
+    let due = timeline.before_frame(1_040_000);
+    assert_eq!(due.len(), 1);
+    assert_eq!(first.try_recv().expect("receipt"), due[0]);
+    assert_eq!(second.try_recv().expect("receipt"), due[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_for_the_same_frame_keep_the_order_they_came_in() {
+    let mut timeline = timeline();
+    let wait = |timeline: &mut Timeline, sku| match timeline.accept(card(sku), At::Now) {
+        Ok(Receipt::Waiting(waiting)) => waiting,
+        _ => panic!("waits"),
+    };
+    let mut first = wait(&mut timeline, "A");
+    let mut second = wait(&mut timeline, "B");
+    let due = timeline.before_frame(1_040_000);
+    let seqs = [&mut first, &mut second].map(|waiting| waiting.try_recv().expect("receipt").head.seq);
+    assert_eq!(seqs, [101, 102]);
+    assert_eq!(due.iter().map(|event| event.head.seq).collect::<Vec<_>>(), seqs);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_who_gave_up_leaves_nothing_behind() {
     let mut timeline = timeline();
     drop(timeline.accept(card("A"), At::Now).expect("waits"));
