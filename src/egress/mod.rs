@@ -12,3 +12,6 @@ pub use flv::publisher_came;
 pub use log::{SessionLog, reason};
 pub use session::{Counters, Session};
 pub use tags::{Carriage, Egress};
+
+#[cfg(test)]
+mod tests;

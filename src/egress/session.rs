@@ -30,7 +30,8 @@ pub struct Session {
     cursor: Cursor<TagEntry>,
     /// The tracks to tell before the next tag.
     head: Option<Arc<Tracks>>,
-    started: bool,
+    /// The tracks he was told last.
+    told: Option<Arc<Tracks>>,
     counters: Counters,
     _muxed: Muxed<TagEntry>,
     viewer: Viewer,
@@ -41,7 +42,7 @@ impl Session {
     pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage) -> Self {
         let muxed = egress.attach(viewer.stream(), carriage);
         let cursor = muxed.cursor(Some(egress.lag_us_max));
-        Self { carriage, cursor, head: None, started: false, counters: Counters::default(), _muxed: muxed, viewer }
+        Self { carriage, cursor, head: None, told: None, counters: Counters::default(), _muxed: muxed, viewer }
     }
 
     /// What he got so far.
@@ -86,7 +87,7 @@ impl Session {
                 }
                 if let TagEntry::Tag(tag) = entry {
                     if let Some(tracks) = self.head.take() {
-                        self.tell_tracks(&tracks, tag.ts_ms, out);
+                        self.tell_tracks(tracks, tag.ts_ms, out);
                     }
                     out.extend(tag.slices.iter().cloned());
                 }
@@ -95,19 +96,22 @@ impl Session {
         self.counters.bytes += out.iter().skip(first).map(|slice| slice.len() as u64).sum::<u64>();
     }
 
-    /// `onMetaData` once (a second one stops mpegts.js dispatching), sequence headers at every change.
-    fn tell_tracks(&mut self, tracks: &Tracks, ts_ms: u32, out: &mut Vec<Bytes>) {
-        if !std::mem::replace(&mut self.started, true) {
+    /// `onMetaData` once (a second one stops mpegts.js dispatching), sequence headers where they change (with
+    /// each one players begin their decoders anew).
+    fn tell_tracks(&mut self, tracks: Arc<Tracks>, ts_ms: u32, out: &mut Vec<Bytes>) {
+        let told = self.told.replace(tracks.clone());
+        if told.is_none() {
             if self.carriage == Carriage::Flv {
                 out.push(flv::header(tracks.video.is_some(), tracks.audio.is_some()));
             }
-            let metadata = TagBody::script(script::on_metadata(&metadata(tracks, ts_ms)));
+            let metadata = TagBody::script(script::on_metadata(&metadata(&tracks, ts_ms)));
             // At 0 whenever the viewer joins: to ffmpeg, an onMetaData of any other time is a subtitle.
             out.extend(self.carriage.wrap(0, &metadata));
         }
-        let configs =
-            [tracks.video.as_ref().map(TagBody::video_config), tracks.audio.as_ref().map(TagBody::audio_config)];
-        for config in configs.iter().flatten() {
+        let told = told.unwrap_or_default();
+        let video = tracks.video.as_ref().filter(|_| tracks.video != told.video).map(TagBody::video_config);
+        let audio = tracks.audio.as_ref().filter(|_| tracks.audio != told.audio).map(TagBody::audio_config);
+        for config in [video, audio].iter().flatten() {
             out.extend(self.carriage.wrap(ts_ms, config));
         }
     }

@@ -131,6 +131,8 @@ impl TagMux {
     }
 
     fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
+        // Events wait on: before their tracks are told nothing may be sent, FLV's header comes first.
+        let Some(body) = self.frame_body(frame) else { return };
         let ts_ms = self.tag_ms(frame.dts_us);
         if ts_ms < 0 {
             // Sound that belongs to pictures before the first one.
@@ -143,7 +145,6 @@ impl TagMux {
                 out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(body)), group);
             }
         }
-        let Some(body) = self.frame_body(frame) else { return };
         let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
         out.push(self.tag(kind, frame.dts_us, ts_ms, &body), group);
     }
@@ -179,6 +180,8 @@ impl Mux for TagMux {
             }
             Item::Event(event) => self.events.push(event),
             Item::Frame(frame) => self.frame(&frame, group, out),
+            // Before the first frame there is no timeline to put it on.
+            Item::Data(_) if self.base_ms.is_none() => {}
             Item::Data(data) => {
                 let ts_ms = wrap_ms(self.tag_ms(data.dts_us));
                 out.push(self.tag(EntryKind::Event, data.dts_us, ts_ms, &TagBody::script(data.amf0)), group);

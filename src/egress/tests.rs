@@ -1,0 +1,311 @@
+//! A viewer's bytes, read back: publisher, hub, muxer and session together, and only the socket left out.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Map, Value as Json, json};
+
+use super::{Carriage, Egress, Session};
+use crate::{
+    hub::{At, End, Hub, Publisher, Settings},
+    media::{AudioConfig, Codec, Data, Event, Frame, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
+    proto::{
+        flv::{FlvReader, FlvTag, MediaTag, TagKind, tag},
+        rtmp::amf0::{self, Value},
+    },
+};
+
+struct Room {
+    hub: Arc<Hub>,
+    egress: Egress,
+    publisher: Publisher,
+}
+
+fn name() -> StreamName {
+    "live/room".parse().expect("name")
+}
+
+fn room(lag_us_max: i64) -> Room {
+    let settings = Settings::default();
+    let egress = Egress::new(&settings, lag_us_max);
+    let hub = Hub::new(settings);
+    let publisher = hub.publish(&name()).expect("slot");
+    Room { hub, egress, publisher }
+}
+
+fn tracks(video: Codec, audio: Codec) -> Tracks {
+    let video = VideoConfig { codec: video, description: Bytes::from_static(b"record"), width: 320, height: 180 };
+    let audio =
+        AudioConfig { codec: audio, description: Bytes::from_static(&[0x11, 0x90]), sample_rate: 48_000, channels: 2 };
+    Tracks { video: Some(video), audio: Some(audio), ..Tracks::default() }
+}
+
+fn video(dts_ms: i64, pts_ms: i64, keyframe: bool) -> Frame {
+    let data = Bytes::from(format!("picture {dts_ms}"));
+    Frame { track: TrackKind::Video, dts_us: dts_ms * 1000, pts_us: pts_ms * 1000, keyframe, data }
+}
+
+fn audio(ms: i64) -> Frame {
+    Frame { track: TrackKind::Audio, ..video(ms, ms, false) }
+}
+
+fn card() -> Map<String, Json> {
+    let draft = json!({"type": "card.show", "op": "set", "key": "card:main", "data": {"name": "Wool coat"}});
+    draft.as_object().expect("object").clone()
+}
+
+impl Room {
+    fn join(&self) -> Viewer {
+        let viewer = self.hub.view(&name()).expect("room");
+        Viewer { session: Session::join(&self.egress, viewer, Carriage::Flv), reader: FlvReader::new() }
+    }
+
+    fn push(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        for frame in frames {
+            self.publisher.push_frame(frame).expect("current");
+        }
+    }
+
+    async fn push_with_event(&mut self, frame: Frame) -> Arc<Event> {
+        let stream = self.publisher.stream().clone();
+        let push = async {
+            tokio::task::yield_now().await;
+            self.push([frame]);
+        };
+        tokio::join!(stream.publish_event(card(), At::Now), push).0.expect("accepted")
+    }
+}
+
+struct Viewer {
+    session: Session,
+    reader: FlvReader,
+}
+
+impl Viewer {
+    /// What the session has by now; the paused clock moves only once nothing else can.
+    async fn batches(&mut self) -> Vec<Vec<Bytes>> {
+        let mut batches = Vec::new();
+        let mut out = Vec::new();
+        while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(1), self.session.next(&mut out)).await {
+            batches.push(std::mem::take(&mut out));
+        }
+        batches
+    }
+
+    async fn tags(&mut self) -> Vec<FlvTag> {
+        for slice in self.batches().await.concat() {
+            self.reader.handle_bytes(&slice).expect("FLV, its header first and once");
+        }
+        std::iter::from_fn(|| self.reader.poll_tag()).collect()
+    }
+}
+
+/// A tag in a word, with its time.
+fn word(tag: &FlvTag) -> String {
+    let what = match tag::parse(tag.kind, &tag.body).expect("well-formed") {
+        MediaTag::VideoConfig(config) => format!("{} config", config.codec.as_str()),
+        MediaTag::AudioConfig(config) => format!("{} config", config.codec.as_str()),
+        MediaTag::Frame { codec, keyframe, cts_us, .. } if codec.kind() == TrackKind::Video => {
+            format!("{}{} +{}", codec.as_str(), if keyframe { " key" } else { "" }, cts_us / 1000)
+        }
+        MediaTag::Frame { codec, .. } => codec.as_str().to_owned(),
+        MediaTag::Ignored => script(tag).0,
+    };
+    format!("{} {what}", tag.timestamp_ms)
+}
+
+fn words(tags: &[FlvTag]) -> Vec<String> {
+    tags.iter().map(word).collect()
+}
+
+/// Name and properties of a script tag.
+fn script(tag: &FlvTag) -> (String, Value) {
+    assert_eq!(tag.kind, TagKind::Script);
+    let mut values = amf0::decode_all(&tag.body, &amf0::Limits::AUTHORISED).expect("AMF0").into_iter();
+    let Some(Value::String(name)) = values.next() else { panic!("a name first") };
+    (name, values.next().unwrap_or(Value::Null))
+}
+
+fn number(properties: &Value, key: &str) -> Option<f64> {
+    properties.properties().iter().find(|(known, _)| known == key).and_then(|(_, value)| value.as_number())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stands_before_its_picture_with_that_pictures_times() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(9_000, 9_080, true)]);
+    let mut viewer = room.join();
+    let prologue = words(&viewer.tags().await);
+    assert_eq!(prologue, ["0 onMetaData", "0 h264 config", "0 aac config", "0 h264 key +80"]);
+    room.push([audio(9_030)]);
+    // Decoded second, shown last: the event's time is when it is shown.
+    let event = room.push_with_event(video(9_040, 9_200, false)).await;
+    room.push([audio(9_050), video(9_080, 9_120, false)]);
+    let tags = viewer.tags().await;
+    assert_eq!(words(&tags), ["30 aac", "40 onLiveEvent", "40 h264 +160", "50 aac", "80 h264 +40"]);
+    let (_, body) = script(&tags[1]);
+    assert_eq!(number(&body, "ts"), Some(200.0));
+    assert_eq!(number(&body, "v"), Some(1.0));
+    assert_eq!(body.get_str("kind"), Some("ev"));
+    assert_eq!(body.get_str("json").map(str::as_bytes), Some(event.json.as_ref()), "the same bytes on every carriage");
+    assert!(body.properties().contains(&("rp".to_owned(), Value::Bool(false))));
+    assert_eq!(viewer.session.counters().events, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_at_a_keyframe_gets_the_event_beside_it() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(0, 0, true)]);
+    let mut first = room.join();
+    first.tags().await;
+    room.push_with_event(video(1_000, 1_000, true)).await;
+    first.tags().await;
+    let tags = room.join().tags().await;
+    let expected = ["0 onMetaData", "1000 h264 config", "1000 aac config", "1000 onLiveEvent", "1000 h264 key +0"];
+    assert_eq!(words(&tags), expected);
+    assert_eq!(number(&script(&tags[0]).1, "firstTs"), Some(1000.0));
+    assert_eq!(number(&script(&tags[3]).1, "ts"), Some(1000.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_is_told_once_and_a_configuration_whenever_it_changes() {
+    let mut room = room(i64::MAX);
+    let (number_of, text) = (|n| Scalar::Number(n), |s: &str| Scalar::String(s.into()));
+    let metadata = [("encoder", text("OBS")), ("duration", number_of(9.0)), ("width", number_of(1.0))];
+    let metadata: Vec<_> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let mut now = Tracks { metadata, ..tracks(Codec::Avc, Codec::Aac) };
+    room.publisher.set_tracks(now.clone()).expect("current");
+    room.push([video(0, 0, true)]);
+    let mut viewer = room.join();
+    let tags = viewer.tags().await;
+    let (_, told) = script(&tags[0]);
+    assert_eq!(told.get_str("encoder"), Some("OBS"));
+    assert_eq!(number(&told, "duration"), None, "a live stream has none");
+    let known = ["width", "height", "videocodecid", "audiocodecid"].map(|key| number(&told, key));
+    assert_eq!(known, [320.0, 180.0, 7.0, 10.0].map(Some), "what the configuration says wins");
+
+    now.metadata.clear();
+    room.publisher.set_tracks(now.clone()).expect("current");
+    room.push([video(40, 40, false)]);
+    assert_eq!(words(&viewer.tags().await), ["40 h264 +0"]);
+    if let Some(video) = &mut now.video {
+        video.description = Bytes::from_static(b"another record");
+    }
+    room.publisher.set_tracks(now).expect("current");
+    room.push([video(80, 80, true)]);
+    assert_eq!(words(&viewer.tags().await), ["80 h264 config", "80 h264 key +0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_codecs_travel_as_enhanced_tags_with_their_offsets() {
+    for (codec, offset) in [(Codec::Hevc, 80), (Codec::Hevc, 0), (Codec::Av1, 0), (Codec::Vp9, 0)] {
+        let mut room = room(i64::MAX);
+        room.publisher.set_tracks(tracks(codec, Codec::Opus)).expect("current");
+        room.push([video(0, offset, true), audio(10)]);
+        let tags = room.join().tags().await;
+        let codec = codec.as_str();
+        let expected = [
+            "0 onMetaData".to_owned(),
+            format!("0 {codec} config"),
+            "0 opus config".to_owned(),
+            format!("0 {codec} key +{offset}"),
+            "10 opus".to_owned(),
+        ];
+        assert_eq!(words(&tags), expected);
+        let four_cc = number(&script(&tags[0]).1, "audiocodecid");
+        assert_eq!(four_cc, Some(f64::from(u32::from_be_bytes(*b"Opus"))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sound_from_before_the_first_picture_is_left_out() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(1_000, 1_000, true), audio(990), audio(1_013)]);
+    let tags = room.join().tags().await;
+    assert_eq!(words(&tags)[3..], ["0 h264 key +0", "13 aac"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_messages_pass_as_they_came_but_never_before_the_header() {
+    let mut room = room(i64::MAX);
+    let mut amf0 = bytes::BytesMut::new();
+    amf0::encode_all(&[Value::string("onTextData"), Value::object([("text", Value::string("hi"))])], &mut amf0);
+    let amf0 = amf0.freeze();
+    let data = |dts_us| Item::Data(Data { dts_us, amf0: amf0.clone() });
+    room.publisher.relay(data(0), 1).expect("current");
+    room.publisher.relay(Item::Config(tracks(Codec::Avc, Codec::Aac).into()), 1).expect("current");
+    room.publisher.relay(Item::Frame(video(40, 40, true)), 1).expect("current");
+    let mut viewer = room.join();
+    assert_eq!(words(&viewer.tags().await)[..2], ["0 onMetaData", "0 h264 config"]);
+    room.publisher.relay(data(60_000), 1).expect("current");
+    let tags = viewer.tags().await;
+    assert_eq!(words(&tags), ["20 onTextData"]);
+    assert_eq!(tags[0].body, amf0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_viewer_loses_frames_which_are_counted_and_no_event() {
+    let mut room = room(200_000);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(0, 0, true)]);
+    let mut viewer = room.join();
+    viewer.tags().await;
+    for ms in (40..=4_000).step_by(40) {
+        let frame = video(ms, ms, ms % 1_000 == 0);
+        if ms % 1_000 == 520 {
+            room.push_with_event(frame).await;
+        } else {
+            room.push([frame]);
+        }
+        tokio::task::yield_now().await;
+    }
+    let tags = words(&viewer.tags().await);
+    assert_eq!(
+        tags,
+        ["520 onLiveEvent", "1520 onLiveEvent", "2520 onLiveEvent", "3520 onLiveEvent", "4000 h264 key +0"]
+    );
+    let counters = viewer.session.counters();
+    assert_eq!((counters.frames, counters.frames_skipped, counters.events), (2, 99, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_bounded_and_ready_tags_share_it() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    let bulky = |ms: i64| Frame { data: vec![7; 20_000].into(), ..video(ms, ms, ms == 0) };
+    room.push((0..50).map(|i| bulky(i * 40)));
+    let mut viewer = room.join();
+    let batches = viewer.batches().await;
+    let bytes: Vec<usize> = batches.iter().map(|batch| batch.iter().map(Bytes::len).sum()).collect();
+    assert!(bytes.iter().all(|bytes| *bytes < 64 * 1024 + 20_100), "{bytes:?}");
+    assert!(bytes.len() <= 14, "several tags a write: {bytes:?}");
+    assert_eq!(viewer.session.counters().bytes, bytes.iter().sum::<usize>() as u64);
+
+    room.push((0..1_000).map(|i| audio(2_000 + i)));
+    let batches = viewer.batches().await;
+    let slices: Vec<usize> = batches.iter().map(Vec::len).collect();
+    assert!(slices.iter().all(|slices| *slices < 64 + 3) && slices.iter().sum::<usize>() == 3_000, "{slices:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_stream_comes_after_its_last_tag() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(0, 0, true)]);
+    let mut viewer = room.join();
+    room.push([video(40, 40, false)]);
+    room.publisher.end();
+    let mut out = Vec::new();
+    let end = loop {
+        if let Err(end) = viewer.session.next(&mut out).await {
+            break end;
+        }
+        std::mem::take(&mut out).iter().for_each(|slice| viewer.reader.handle_bytes(slice).expect("FLV"));
+    };
+    assert_eq!(end, End::Closed);
+    let last = std::iter::from_fn(|| viewer.reader.poll_tag()).last();
+    assert_eq!(last.map(|tag| word(&tag)), Some("40 h264 +0".to_owned()));
+}
