@@ -54,6 +54,7 @@ struct Node {
     stop: CancellationToken,
     /// The sessions that get time to wind up.
     sessions: TaskTracker,
+    rtmp: rtmp::Timeouts,
 }
 
 /// A server whose ports are open.
@@ -201,6 +202,7 @@ impl Node {
             moq,
             stop: CancellationToken::new(),
             sessions: TaskTracker::new(),
+            rtmp: rtmp::Timeouts::default(),
             hub,
             config,
         }
@@ -220,10 +222,10 @@ impl Node {
 impl Shard {
     async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>) {
         let with_admin = node.config.admin.listen == node.config.http.listen;
-        let http = net::http::serve(self.http, http::viewer_routes(&node, with_admin), node.stop.clone());
-        watch("HTTP", http);
+        let serve = |listener, routes| net::http::serve(listener, routes, node.stop.clone(), node.sessions.clone());
+        watch("HTTP", serve(self.http, http::viewer_routes(&node, with_admin)));
         if let Some(listener) = self.admin {
-            watch("admin HTTP", net::http::serve(listener, http::admin_routes(&node), node.stop.clone()));
+            watch("admin HTTP", serve(listener, http::admin_routes(&node)));
         }
         let rtmp = {
             let node = node.clone();
@@ -258,3 +260,6 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

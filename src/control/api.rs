@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{ConnectInfo, Path, State},
     http::{HeaderMap, StatusCode, header, uri::Authority},
     response::{IntoResponse, Response},
     routing::get,
 };
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
@@ -67,7 +68,6 @@ pub fn public_router(api: Arc<Api>) -> Router {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/streams/{*rest}", get(show).post(post_event))
-        .layer(axum::extract::DefaultBodyLimit::max(limits::HTTP_BODY_BYTES_MAX))
         .with_state(api.clone())
         .merge(public_router(api))
 }
@@ -177,7 +177,7 @@ async fn post_event(
     State(api): State<Arc<Api>>,
     Path(rest): Path<String>,
     caller: Caller,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     let Some(name) = rest.strip_suffix("/events") else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "events are posted to /v1/streams/{name}/events"));
@@ -187,7 +187,7 @@ async fn post_event(
     if !api.takes_events {
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "this node is an edge: post events to the origin"));
     }
-    let (draft, at) = parse_draft(&body)?;
+    let (draft, at) = parse_draft(&read_body(body).await?)?;
     let Some(stream) = api.hub.get(&name) else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("no stream {name}")));
     };
@@ -195,6 +195,17 @@ async fn post_event(
     api.metrics.events_published.inc();
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((StatusCode::CREATED, json, event.json.clone()).into_response())
+}
+
+/// Reads a body within its bounds; only of callers who may send one.
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    let read = Limited::new(body, limits::HTTP_BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(limits::HTTP_BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BadEvent::TooLarge.into()),
+        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+    }
 }
 
 /// Splits the request into the event's own fields and `at`, which is not part of it.
@@ -288,3 +299,6 @@ impl Caller {
         Err(Refusal::new(StatusCode::FORBIDDEN, "this token doesn't allow that"))
     }
 }
+
+#[cfg(test)]
+mod tests;

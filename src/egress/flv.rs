@@ -14,15 +14,18 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame as BodyFrame;
 use http_body_util::StreamBody;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Carriage, Egress, Session,
     log::{SessionLog, reason},
 };
 use crate::{
+    clock,
     hub::{Hub, State as StreamState, Viewer},
     media::{StreamName, name::BadStreamName},
-    net::access::Access,
+    net::{access::Access, guard::FailedAuth},
     observe::metrics::Metrics,
 };
 
@@ -34,8 +37,12 @@ pub struct Flv {
     pub egress: Arc<Egress>,
     /// Who may watch.
     pub access: Arc<dyn Access>,
+    /// Slows down who guesses tokens.
+    pub failed_auth: Arc<Mutex<FailedAuth>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Ends the bodies, which have no end of their own.
+    pub stop: CancellationToken,
     /// How long a viewer waits for a publisher before he gets 404.
     pub wait_publisher: Duration,
 }
@@ -63,7 +70,10 @@ async fn play(
     let Ok(name) = name.parse::<StreamName>() else {
         return refuse(StatusCode::BAD_REQUEST, BadStreamName.to_string());
     };
-    if !flv.access.may_play(&name, query.token.as_deref()) {
+    let is_guess_right = |token: &str| {
+        flv.failed_auth.lock().attempt(peer.ip(), clock::now(), || flv.access.may_play(&name, Some(token)))
+    };
+    if !flv.access.may_play(&name, None) && !query.token.as_deref().is_some_and(is_guess_right) {
         flv.metrics.refused("play_denied");
         return refuse(StatusCode::FORBIDDEN, "playing this stream needs a token".into());
     }
@@ -83,8 +93,8 @@ async fn play(
 /// Waits for somebody to publish; false if nobody does in time.
 pub async fn publisher_came(viewer: &Viewer, wait: Duration) -> bool {
     let mut state = viewer.stream().watch_state();
-    let live = state.wait_for(|state| matches!(state, StreamState::Live | StreamState::Interrupted));
-    matches!(tokio::time::timeout(wait, live).await, Ok(Ok(_)))
+    let came = state.wait_for(|state| *state != StreamState::Waiting);
+    matches!(tokio::time::timeout(wait, came).await, Ok(Ok(state)) if *state != StreamState::Ended)
 }
 
 /// One viewer's body; logs when it ends, however it ends.
@@ -92,18 +102,24 @@ struct Playing {
     session: Session,
     ready: Vec<Bytes>,
     log: SessionLog,
+    stop: CancellationToken,
 }
 
 impl Playing {
     fn new(flv: &Flv, viewer: Viewer, peer: SocketAddr) -> Self {
         let log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
-        Self { session: Session::join(&flv.egress, viewer, Carriage::Flv), ready: Vec::new(), log }
+        let session = Session::join(&flv.egress, viewer, Carriage::Flv);
+        Self { session, ready: Vec::new(), log, stop: flv.stop.clone() }
     }
 
     async fn next(mut self) -> Option<(Result<BodyFrame<Bytes>, Infallible>, Self)> {
         if self.ready.is_empty() {
-            if let Err(end) = self.session.next(&mut self.ready).await {
-                self.log.ends(reason(end));
+            let end = tokio::select! {
+                ready = self.session.next(&mut self.ready) => ready.err().map(reason),
+                () = self.stop.cancelled() => Some("server stops"),
+            };
+            if let Some(reason) = end {
+                self.log.ends(reason);
                 return None;
             }
             self.log.update(self.session.counters());

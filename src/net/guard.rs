@@ -44,6 +44,18 @@ impl FailedAuth {
         failures.count = failures.count.saturating_add(1);
     }
 
+    /// Lets a peer at `address` present something; what is wrong is remembered, and too much of it isn't looked at.
+    pub fn attempt(&mut self, address: IpAddr, now: Instant, is_right: impl FnOnce() -> bool) -> bool {
+        if !self.may_try(address, now) {
+            return false;
+        }
+        let right = is_right();
+        if !right {
+            self.failed(address, now);
+        }
+        right
+    }
+
     fn forget_some(&mut self, now: Instant) {
         self.by_address.retain(|_, failures| !expired(failures, now));
         if self.by_address.len() < AUTH_FAILURE_ADDRESSES_MAX {
@@ -60,7 +72,8 @@ fn expired(failures: &Failures, now: Instant) -> bool {
     now.saturating_duration_since(failures.since) >= AUTH_FAILURES_WINDOW
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What one host can speak from at will: an IPv4 address, or an IPv6 /64.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

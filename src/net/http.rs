@@ -9,30 +9,37 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{pending::Pending, tcp};
+use super::{pending::Pending, stall::StallGuard, tcp};
 use crate::limits;
 
-/// Serves `router` until told to stop; requests under way are finished, keep-alive connections closed.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+/// Serves `router` until told to stop; requests under way are finished, keep-alive connections closed. Whoever
+/// wants to see the last of them waits for `sessions`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    sessions: TaskTracker,
+) -> io::Result<()> {
     let connections = Pending::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_MAX);
     let closing = stop.clone();
     tcp::accept(listener, stop, move |stream, peer| {
         let place = connections.admit(peer.ip());
+        let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
         let connection = connection(stream, peer, router.clone(), closing.clone());
-        async move {
+        sessions.track_future(async move {
             if place.is_some() {
                 connection.await;
             }
             drop(place);
-        }
+        })
     })
     .await
 }
 
-async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn connection(stream: StallGuard, peer: SocketAddr, router: Router, stop: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -54,5 +61,37 @@ async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Rou
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "http connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use axum::routing::get;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_stops_reading_is_dropped() {
+        let endless = || async {
+            Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[0; 32 * 1024]))))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let (stream, peer) = listener.accept().await.expect("accepts");
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
+        let stream = StallGuard::new(stream, Duration::from_millis(200));
+        let routes = Router::new().route("/", get(endless));
+        let served = timeout(Duration::from_secs(10), connection(stream, peer, routes, CancellationToken::new()));
+        assert!(served.await.is_ok(), "still served though nobody reads");
+        drop(client);
     }
 }

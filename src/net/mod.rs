@@ -4,6 +4,7 @@ pub mod access;
 pub mod guard;
 pub mod http;
 pub mod pending;
+pub mod stall;
 pub mod tcp;
 pub mod tls;
 pub mod udp;

@@ -4,6 +4,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
+use super::guard::network;
+
 /// Counts connections that have not yet shown who they are.
 #[derive(Clone)]
 pub struct Pending {
@@ -32,7 +34,7 @@ impl Pending {
 
     /// A place for a new connection, or `None` if there are too many.
     pub fn admit(&self, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut counts = self.counts.lock();
         if counts.total >= self.total_max {
             return None;
@@ -81,5 +83,11 @@ mod tests {
         drop(first);
         assert!(pending.admit(address(1)).is_some());
         assert_eq!(pending.counts.lock().by_address.len(), 2, "no trace of who left");
+
+        let pending = Pending::new(9, 1);
+        let v6 = |text: &str| text.parse().expect("an address");
+        let _one = pending.admit(v6("2001:db8::1")).expect("room");
+        assert!(pending.admit(v6("2001:db8::2")).is_none(), "the same host, from its own /64");
+        assert!(pending.admit(v6("2001:db8:0:1::1")).is_some());
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn viewer_routes(node: &Arc<Node>, with_admin: bool) -> Router {
         hub: node.hub.clone(),
         egress: node.egress.clone(),
         access: node.auth.clone(),
+        failed_auth: node.failed_auth.clone(),
         metrics: node.metrics.clone(),
+        stop: node.stop.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
     };
     let routes = console::router().merge(flv::router(Arc::new(flv)));

@@ -1,6 +1,6 @@
 //! RTMP connections: who he is first, then a publisher's or a viewer's session.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -68,6 +68,28 @@ impl End {
     }
 }
 
+/// How long a session waits for its peer.
+#[derive(Debug, Clone)]
+pub(super) struct Timeouts {
+    first_byte: Duration,
+    setup: Duration,
+    publisher_silence: Duration,
+    viewer_stall: Duration,
+    auth_failure: Range<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_byte: limits::RTMP_FIRST_BYTE_TIMEOUT,
+            setup: limits::RTMP_SETUP_TIMEOUT,
+            publisher_silence: limits::RTMP_PUBLISHER_SILENCE_MAX,
+            viewer_stall: limits::VIEWER_STALL_TIMEOUT,
+            auth_failure: limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX,
+        }
+    }
+}
+
 /// A connection from its first byte to its last.
 pub(super) async fn session(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
     let Some(place) = node.pending.admit(peer.ip()) else {
@@ -85,8 +107,12 @@ pub(super) async fn session(node: Arc<Node>, stream: TcpStream, peer: SocketAddr
 
 /// Learns what the peer wants and does it. `Err` if it never got that far.
 async fn serve(node: &Node, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
+    let request = async {
+        timeout(node.rtmp.first_byte, link.stream.peek(&mut [0])).await.map_err(|_| End::Silent)??;
+        timeout(node.rtmp.setup, link.request()).await.map_err(|_| End::SetupTimeout)?
+    };
     let request = tokio::select! {
-        request = timeout(limits::RTMP_SETUP_TIMEOUT, link.request()) => request.map_err(|_| End::SetupTimeout)??,
+        request = request => request?,
         () = node.stop.cancelled() => return Err(End::Stopping),
     };
     // Boxed: what comes after the request is not part of what a silent stranger costs.
@@ -116,7 +142,7 @@ async fn serve_play(
     place: Place,
     request: StreamRequest,
 ) -> Result<(), End> {
-    let viewer = authorise_play(node, link, &request).await?;
+    let viewer = authorise_play(node, link, peer, &request).await?;
     drop(place);
     play(node, link, peer, viewer).await;
     Ok(())
@@ -145,12 +171,7 @@ async fn authorise_publish(
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
     let key = request.query.get("key").unwrap_or_default();
-    let may_try = node.failed_auth.lock().may_try(peer.ip(), clock::now());
-    if !may_try || !node.auth.may_publish(&name, &key) {
-        node.failed_auth.lock().failed(peer.ip(), clock::now());
-        // A guess costs the guesser time, and how much tells him nothing.
-        let delay = rand::random_range(limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX);
-        tokio::time::sleep(delay).await;
+    if !is_guess_right(node, peer, || node.auth.may_publish(&name, &key)).await {
         return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
     }
     match node.hub.publish(&name) {
@@ -162,6 +183,15 @@ async fn authorise_publish(
     }
 }
 
+/// A wrong guess costs the guesser time, and how much tells him nothing.
+async fn is_guess_right(node: &Node, peer: SocketAddr, is_right: impl FnOnce() -> bool) -> bool {
+    let right = node.failed_auth.lock().attempt(peer.ip(), clock::now(), is_right);
+    if !right {
+        tokio::time::sleep(rand::random_range(node.rtmp.auth_failure.clone())).await;
+    }
+    right
+}
+
 async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest) {
     let name = ingest.stream().name().clone();
     let _present = node.metrics.publisher(Protocol::Rtmp);
@@ -170,7 +200,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     tracing::info!(protocol = "rtmp", stream = %name, %peer, encoder = link.software, "publisher connected");
     let end = loop {
         let event = tokio::select! {
-            event = timeout(limits::RTMP_PUBLISHER_SILENCE_MAX, link.event()) => event.unwrap_or(Err(End::Silent)),
+            event = timeout(node.rtmp.publisher_silence, link.event()) => event.unwrap_or(Err(End::Silent)),
             replaced = ingest.replaced() => Err(End::Replaced(replaced)),
             () = node.stop.cancelled() => Err(End::Stopping),
         };
@@ -208,11 +238,21 @@ fn handle_published(ingest: &mut TagIngest, event: ServerEvent) -> Result<(), En
     Ok(())
 }
 
-async fn authorise_play(node: &Node, link: &mut Link, request: &StreamRequest) -> Result<Viewer, End> {
+async fn authorise_play(
+    node: &Node,
+    link: &mut Link,
+    peer: SocketAddr,
+    request: &StreamRequest,
+) -> Result<Viewer, End> {
     let Some(name) = stream_name(request) else {
         return link.refuse(PLAY_NOT_FOUND, BAD_NAME).await;
     };
-    if !node.auth.may_play(&name, request.query.get("token").as_deref()) {
+    let may_play = match request.query.get("token") {
+        _ if node.auth.may_play(&name, None) => true,
+        Some(token) => is_guess_right(node, peer, || node.auth.may_play(&name, Some(&token))).await,
+        None => false,
+    };
+    if !may_play {
         return link.refuse(PLAY_FAILED, NEEDS_TOKEN).await;
     }
     match node.hub.view(&name) {
@@ -223,16 +263,24 @@ async fn authorise_play(node: &Node, link: &mut Link, request: &StreamRequest) -
 
 async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer) {
     let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp, viewer.stream().name(), peer);
-    if !egress::publisher_came(&viewer, node.config.hub.wait_publisher()).await {
-        log.ends("nobody publishes");
-        link.say(PLAY_NOT_FOUND, NOBODY);
+    let end = tokio::select! {
+        came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
+        end = link.end() => Some(end),
+        () = node.stop.cancelled() => Some(End::Stopping),
+    };
+    if let Some(end) = end {
+        log.ends(end.label());
+        if let End::Refused(reason) = end {
+            link.say(PLAY_NOT_FOUND, reason);
+        }
         return link.close().await;
     }
     let mut session = Session::join(&node.egress, viewer, Carriage::Rtmp);
     let end = play_on(node, link, &mut session, &mut log).await;
     log.ends(end.label());
     if let End::Line(_) = end {
-        link.say(PLAY_STOPPED, end.label());
+        // If even that doesn't fit into his queue, closing says enough.
+        let _ = link.session.end_play(end.label());
     }
     link.close().await;
 }
@@ -257,8 +305,9 @@ async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut 
             continue;
         }
         // What the session says must be out whole before media follows it.
-        let written = match timeout(limits::VIEWER_STALL_TIMEOUT, link.flush()).await {
-            Ok(Ok(())) => tcp::write_slices(&mut link.stream, &mut slices, limits::VIEWER_STALL_TIMEOUT).await,
+        let stall_max = node.rtmp.viewer_stall;
+        let written = match timeout(stall_max, link.flush()).await {
+            Ok(Ok(())) => tcp::write_slices(&mut link.stream, &mut slices, stall_max).await,
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -293,6 +342,17 @@ impl Link {
             }
             self.stream.readable().await?;
             self.read()?;
+        }
+    }
+
+    /// The peer's end, whatever else he says.
+    async fn end(&mut self) -> End {
+        loop {
+            match self.event().await {
+                Ok(ServerEvent::Closed) => return End::PeerClosed,
+                Ok(_) => {}
+                Err(end) => return end,
+            }
         }
     }
 
@@ -364,7 +424,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// The codes that OBS and ffmpeg take for an answer; with others they try again for ever.
 const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
 const PLAY_NOT_FOUND: &str = "NetStream.Play.StreamNotFound";
-const PLAY_STOPPED: &str = "NetStream.Play.UnpublishNotify";
 const PLAY_FAILED: &str = "NetStream.Play.Failed";
 
 const BAD_NAME: &str = "bad stream name: 1 to 8 segments of A-Z a-z 0-9 _ - joined by '/'";
@@ -374,3 +433,6 @@ const FULL: &str = "this node has no room for another stream";
 const NEEDS_TOKEN: &str = "playing this stream needs a token";
 const REPLACED: &str = "a newer publisher took the stream over";
 const NOBODY: &str = "nobody publishes this stream";
+
+#[cfg(test)]
+mod tests;

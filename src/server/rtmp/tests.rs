@@ -1,0 +1,401 @@
+//! Sessions over real sockets, with our own client on the other end. Timeouts are shortened, not slept through.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    config::{Config, PlayPolicy, PublishKey, Token, TokenRole},
+    control::api::MoqAddress,
+    hub::{Publisher, State},
+    media::{Codec, Frame, TrackKind, Tracks, VideoConfig},
+    proto::{
+        flv::{MediaTag, TagBody},
+        rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession},
+    },
+    secret::Digest,
+    task,
+};
+
+const ROOM: &str = "room?key=right";
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.auth.play = PlayPolicy::Anyone;
+    config.auth.publish = vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of("right") }];
+    config
+}
+
+/// Long enough that only a test of that timeout meets it.
+const PATIENT: Duration = Duration::from_secs(60);
+
+fn timeouts() -> Timeouts {
+    Timeouts {
+        first_byte: PATIENT,
+        setup: PATIENT,
+        publisher_silence: PATIENT,
+        viewer_stall: PATIENT,
+        auth_failure: Duration::from_millis(50)..Duration::from_millis(51),
+    }
+}
+
+struct Server {
+    node: Arc<Node>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(config: Config, rtmp: Timeouts) -> Self {
+        let moq = MoqAddress { port: 0, certificate_sha256: None };
+        let node = Arc::new(Node { rtmp, ..Node::new(config, moq) });
+        // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_send_buffer_size(16 * 1024).expect("set");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let listener = socket.listen(16).expect("listens");
+        let address = listener.local_addr().expect("bound");
+        Self { node, listener, address }
+    }
+
+    /// A connection with a session on our side of it.
+    async fn connect(&self) -> (TcpStream, JoinHandle<()>) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("set");
+        let (stream, accepted) = tokio::join!(socket.connect(self.address), self.listener.accept());
+        let (theirs, peer) = accepted.expect("accepts");
+        (stream.expect("connects"), task::spawn("session", session(self.node.clone(), theirs, peer)))
+    }
+
+    async fn request(&self, mode: ClientMode, name: &str) -> Peer {
+        let (stream, server) = self.connect().await;
+        let tc_url = "rtmp://localhost/live".to_owned();
+        let config = ClientConfig { mode, app: "live".into(), tc_url, name: name.into() };
+        Peer { stream, session: ClientSession::new(config), server }
+    }
+
+    async fn publish(&self, name: &str) -> Peer {
+        let mut peer = self.request(ClientMode::Publish, name).await;
+        assert_eq!(peer.next().await, Some(ClientEvent::Ready));
+        peer
+    }
+
+    fn state(&self) -> Option<State> {
+        self.node.hub.get(&"live/room".parse().expect("name")).map(|stream| stream.state())
+    }
+
+    /// How many sessions ended for this reason.
+    fn ended(&self, reason: &str) -> bool {
+        let line = format!("hawker_sessions_total{{protocol=\"rtmp\",reason=\"{reason}\"}} 1");
+        self.node.metrics.render().contains(&line)
+    }
+}
+
+/// What must happen soon; how soon is not what these tests are about.
+async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(Duration::from_secs(5), future).await.unwrap_or_else(|_| panic!("{what} takes too long"))
+}
+
+struct Peer {
+    stream: TcpStream,
+    session: ClientSession,
+    /// The session's task on the server's side.
+    server: JoinHandle<()>,
+}
+
+impl Peer {
+    async fn flush(&mut self) {
+        while let Some(bytes) = self.session.poll_output() {
+            self.stream.write_all(&bytes).await.expect("the server reads");
+        }
+    }
+
+    /// The next event; `None` when the server has closed.
+    async fn next(&mut self) -> Option<ClientEvent> {
+        soon("an event", async {
+            loop {
+                if let Some(event) = self.session.poll_event() {
+                    return Some(event);
+                }
+                self.flush().await;
+                let mut buffer = [0; 4096];
+                match self.stream.read(&mut buffer).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(read) => self.session.handle_bytes(&buffer[..read]).expect("RTMP"),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn send(&mut self, timestamp: u32, body: &TagBody) {
+        self.session.send(timestamp, body);
+        self.flush().await;
+    }
+
+    async fn send_gop(&mut self) {
+        self.send(0, &TagBody::video_config(&avc())).await;
+        self.send(0, &TagBody::video_frame(Codec::Avc, true, 0, Bytes::from_static(b"key"))).await;
+        self.send(40, &TagBody::video_frame(Codec::Avc, false, 0, Bytes::from_static(b"inter"))).await;
+    }
+
+    async fn rejected(&mut self) -> (String, String) {
+        match self.next().await {
+            Some(ClientEvent::Rejected { code, description }) => (code, description),
+            other => panic!("{other:?} where a refusal is due"),
+        }
+    }
+
+    /// Reads frames until one has this payload.
+    async fn see(&mut self, payload: &[u8]) {
+        loop {
+            match self.next().await {
+                Some(ClientEvent::Media { tag: MediaTag::Frame { data, .. }, .. }) if data == payload => return,
+                Some(_) => {}
+                None => panic!("closed before {payload:?}"),
+            }
+        }
+    }
+}
+
+fn avc() -> VideoConfig {
+    VideoConfig { codec: Codec::Avc, description: Bytes::from_static(&[1, 0x64, 0, 0x1f]), width: 16, height: 16 }
+}
+
+/// A publisher that needs no socket.
+fn publisher(server: &Server) -> Publisher {
+    let mut publisher = server.node.hub.publish(&"live/room".parse().expect("name")).expect("room");
+    publisher.set_tracks(Tracks { video: Some(avc()), ..Tracks::default() }).expect("current");
+    publisher
+}
+
+fn frame(ms: i64, data: Vec<u8>) -> Frame {
+    Frame { track: TrackKind::Video, dts_us: ms * 1000, pts_us: ms * 1000, keyframe: true, data: data.into() }
+}
+
+#[tokio::test]
+async fn what_is_published_is_played_and_its_end_is_told_at_once() {
+    let server = Server::start(config(), timeouts());
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send_gop().await;
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    assert_eq!(viewer.next().await, Some(ClientEvent::Ready));
+    assert!(matches!(viewer.next().await, Some(ClientEvent::Metadata(_))));
+    viewer.see(b"inter").await;
+    assert_eq!(server.state(), Some(State::Live));
+
+    anchor.session.close().expect("room in the queue");
+    anchor.flush().await;
+    assert_eq!(viewer.next().await, Some(ClientEvent::Closed));
+    assert_eq!(viewer.next().await, None);
+    assert_eq!(server.state(), None, "over, not interrupted");
+    assert!(soon("the viewer's end", viewer.server).await.is_ok() && server.ended("stream ended"));
+}
+
+#[tokio::test]
+async fn a_connection_lost_is_an_interruption_and_viewers_stay() {
+    let server = Server::start(config(), timeouts());
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send_gop().await;
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    viewer.see(b"inter").await;
+    drop(anchor.stream);
+    soon("the anchor's end", anchor.server).await.expect("no panic");
+    assert_eq!(server.state(), Some(State::Interrupted));
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send(0, &TagBody::video_config(&avc())).await;
+    anchor.send(0, &TagBody::video_frame(Codec::Avc, true, 0, Bytes::from_static(b"again"))).await;
+    viewer.see(b"again").await;
+}
+
+#[tokio::test]
+async fn unknown_names_and_wrong_keys_get_one_slow_answer_and_guessing_is_cut_off() {
+    let server = Server::start(config(), timeouts());
+    let mut answers = Vec::new();
+    for name in ["room?key=wrong", "room", "elsewhere?key="] {
+        let began = std::time::Instant::now();
+        let mut peer = server.request(ClientMode::Publish, name).await;
+        answers.push(peer.rejected().await);
+        assert!(began.elapsed() >= Duration::from_millis(50), "guessing costs time");
+        assert_eq!(peer.next().await, None);
+    }
+    assert!(answers.iter().all(|answer| *answer == (PUBLISH_BAD_NAME.to_owned(), WRONG_KEY.to_owned())), "{answers:?}");
+    assert_eq!(server.state(), None, "a refused request leaves no stream behind");
+    for _ in answers.len()..limits::AUTH_FAILURES_MAX as usize {
+        server.request(ClientMode::Publish, "room?key=wrong").await.rejected().await;
+    }
+    let answer = server.request(ClientMode::Publish, ROOM).await.rejected().await;
+    assert_eq!(answer.1, WRONG_KEY, "even the right key, for a while");
+}
+
+#[tokio::test]
+async fn play_tokens_are_asked_for_and_guesses_at_them_count() {
+    let mut config = config();
+    config.auth.play = PlayPolicy::Deny;
+    let roles = vec![TokenRole::Play];
+    config.auth.token = vec![Token { prefix: "live".into(), token_sha256: Digest::of("ticket"), roles }];
+    let server = Server::start(config, timeouts());
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"key".to_vec())).expect("current");
+    let refused = (PLAY_FAILED.to_owned(), NEEDS_TOKEN.to_owned());
+    for _ in 0..limits::AUTH_FAILURES_MAX {
+        assert_eq!(server.request(ClientMode::Play, "room").await.rejected().await, refused);
+    }
+    let mut viewer = server.request(ClientMode::Play, "room?token=ticket").await;
+    assert_eq!(viewer.next().await, Some(ClientEvent::Ready), "who shows no token guesses at none");
+    for _ in 0..limits::AUTH_FAILURES_MAX {
+        assert_eq!(server.request(ClientMode::Play, "room?token=guess").await.rejected().await, refused);
+    }
+    assert_eq!(server.request(ClientMode::Play, "room?token=ticket").await.rejected().await, refused);
+}
+
+#[tokio::test]
+async fn the_newer_publisher_takes_over_and_the_older_is_told() {
+    let server = Server::start(config(), timeouts());
+    let mut old = server.publish(ROOM).await;
+    old.send_gop().await;
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    viewer.see(b"inter").await;
+    let mut new = server.publish(ROOM).await;
+    assert_eq!(old.rejected().await, (PUBLISH_BAD_NAME.to_owned(), REPLACED.to_owned()));
+    assert_eq!(old.next().await, None);
+    new.send_gop().await;
+    viewer.see(b"inter").await;
+    assert!(server.ended("replaced"));
+}
+
+#[tokio::test]
+async fn a_silent_publisher_is_taken_for_gone() {
+    let server = Server::start(config(), Timeouts { publisher_silence: Duration::from_millis(100), ..timeouts() });
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send_gop().await;
+    assert_eq!(anchor.next().await, None);
+    assert_eq!(server.state(), Some(State::Interrupted));
+    assert!(server.ended("silent"));
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_never_asks_for_a_stream_is_closed() {
+    let short = Duration::from_millis(50);
+    let server = Server::start(config(), Timeouts { first_byte: short, ..timeouts() });
+    let (_mute, ended) = server.connect().await;
+    soon("the end of a mute peer", ended).await.expect("no panic");
+    assert!(server.ended("silent"));
+
+    let server = Server::start(config(), Timeouts { setup: short, ..timeouts() });
+    let (mut slow, ended) = server.connect().await;
+    slow.write_all(&[3; 100]).await.expect("connected");
+    soon("the end of a slow peer", ended).await.expect("no panic");
+    assert!(server.ended("setup timeout"));
+    assert_eq!(server.node.pending.taken(), 0);
+}
+
+#[tokio::test]
+async fn a_viewer_who_does_not_read_is_dropped_and_the_others_see_everything() {
+    let server = Server::start(config(), Timeouts { viewer_stall: Duration::from_millis(300), ..timeouts() });
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
+    let mut healthy = server.request(ClientMode::Play, "room").await;
+    healthy.see(b"first").await;
+    let mut stalled = server.request(ClientMode::Play, "room").await;
+    stalled.see(b"first").await;
+    let mut dropped = false;
+    for n in 1..500i64 {
+        // Time for the healthy one to keep up is the test's clock here: each frame is awaited.
+        let data = vec![u8::try_from(n % 251).expect("small"); 40_000 + usize::try_from(n).expect("small")];
+        publisher.push_frame(frame(n * 40, data.clone())).expect("current");
+        healthy.see(&data).await;
+        dropped = stalled.server.is_finished();
+        if dropped {
+            break;
+        }
+        if n > 100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if !dropped {
+        soon("the stalled viewer's end", stalled.server).await.expect("no panic");
+    }
+    assert!(server.ended("stalled"));
+    let viewers = *publisher.stream().viewers().borrow();
+    assert_eq!(viewers, 1, "the healthy one stays");
+}
+
+#[tokio::test]
+async fn a_viewer_who_waits_is_served_at_the_first_keyframe_told_if_nobody_comes_and_missed_when_he_leaves() {
+    let server = Server::start(config(), timeouts());
+    let mut early = server.request(ClientMode::Play, "room").await;
+    let waiting = async {
+        while server.state() != Some(State::Waiting) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the request", async {
+        tokio::select! {
+            event = early.next() => panic!("{event:?} too early"),
+            () = waiting => {}
+        }
+    })
+    .await;
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
+    early.see(b"first").await;
+
+    let leaver = server.request(ClientMode::Play, "nothing").await;
+    let Peer { mut stream, mut session, server: ended } = leaver;
+    let name = "live/nothing".parse().expect("name");
+    soon("the request", async {
+        let mut buffer = [0; 4096];
+        while server.node.hub.get(&name).is_none() {
+            while let Some(bytes) = session.poll_output() {
+                stream.write_all(&bytes).await.expect("the server reads");
+            }
+            tokio::select! {
+                read = stream.read(&mut buffer) => session.handle_bytes(&buffer[..read.expect("open")]).expect("RTMP"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    drop(stream);
+    soon("the end of a viewer who left while he waited", ended).await.expect("no panic");
+    assert!(server.node.hub.get(&name).is_none());
+
+    let mut impatient = config();
+    impatient.hub.wait_publisher_secs = 0;
+    let server = Server::start(impatient, timeouts());
+    let answer = server.request(ClientMode::Play, "nothing").await.rejected().await;
+    assert_eq!(answer, (PLAY_NOT_FOUND.to_owned(), NOBODY.to_owned()));
+}
+
+#[tokio::test]
+async fn edges_and_bad_names_are_refused_with_their_reason() {
+    let server = Server::start(Config { role: Role::Edge, ..config() }, timeouts());
+    assert_eq!(server.request(ClientMode::Publish, ROOM).await.rejected().await.1, EDGE);
+    let server = Server::start(config(), timeouts());
+    assert_eq!(server.request(ClientMode::Publish, "ro om?key=right").await.rejected().await.1, BAD_NAME);
+    assert_eq!(server.request(ClientMode::Play, "../room").await.rejected().await.0, PLAY_NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_stop_ends_publishers_viewers_and_those_who_wait() {
+    let server = Server::start(config(), timeouts());
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send_gop().await;
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    viewer.see(b"inter").await;
+    let mut waiting = server.request(ClientMode::Play, "nothing").await;
+    let (_mute, mute) = server.connect().await;
+    server.node.stop.cancel();
+    assert_eq!(anchor.next().await, None);
+    assert_eq!(viewer.next().await, None);
+    assert_eq!(waiting.next().await, None);
+    for session in [anchor.server, viewer.server, waiting.server, mute] {
+        soon("a session's end", session).await.expect("no panic");
+    }
+}
