@@ -62,6 +62,12 @@ impl<K: Hash + Eq + Clone + Send + 'static, T: Entry> Pool<K, T> {
         Muxed { ring, users }
     }
 
+    /// How many hold the muxer for `key`.
+    #[cfg(test)]
+    pub(crate) fn users(&self, key: &K) -> usize {
+        self.running.lock().get(key).map_or(0, |running| *running.users.borrow())
+    }
+
     /// How many muxers run.
     pub fn len(&self) -> usize {
         self.running.lock().len()

@@ -139,6 +139,20 @@ impl Muxers {
         Self { pools: [pool(small), pool(small), pool(small), pool(media), pool(media)] }
     }
 
+    /// How many subscriptions read a track of a stream.
+    #[cfg(test)]
+    pub(crate) fn subscriptions(&self, track: Track, name: &StreamName) -> usize {
+        let [catalog, events, audio, video, line] = &self.pools;
+        let pool = match track {
+            Track::Catalog => catalog,
+            Track::Events => events,
+            Track::Audio => audio,
+            Track::Video => video,
+            Track::Line => line,
+        };
+        pool.users(name)
+    }
+
     /// The muxed track of a stream, shared with everybody who reads it.
     pub fn attach(&self, track: Track, stream: &Arc<Stream>) -> Muxed<Chunk> {
         let [catalog, events, audio, video, line] = &self.pools;

@@ -252,7 +252,10 @@ async fn an_edge_pulls_once_on_demand_in_order_with_events_beside_their_frames()
     let expected = receipt.expect("sent");
     assert_eq!(events, [(9, expected)], "directly before its frame, once");
     assert!(frames.windows(2).all(|pair| pair[1].dts_us - pair[0].dts_us == 40_000), "in order, none twice");
-    assert_eq!(*source.viewers().borrow(), 2, "one subscription each for line and audio");
+    assert_eq!(*source.viewers().borrow(), 1, "the edge is one viewer, whatever the number of its own");
+    let tracks = [Track::Line, Track::Audio, Track::Video, Track::Events, Track::Catalog];
+    let subscriptions = tracks.map(|track| origin.relay.muxers.subscriptions(track, &room));
+    assert_eq!(subscriptions, [1, 1, 0, 0, 0], "one subscription each for line and audio");
     drop((cursor, viewers));
     within("the linger", source.viewers().wait_for(|viewers| *viewers == 0)).await.expect("alive");
     assert!(edge.relay.hub.is_announced(&room), "it can still be had");
