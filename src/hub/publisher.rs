@@ -191,7 +191,7 @@ impl Line {
             }
         };
         if frame.keyframe {
-            self.group = group.unwrap_or(self.group + 1).max(self.group);
+            self.group = group.unwrap_or(self.group + 1);
         }
         if carries_events {
             for event in std::mem::take(&mut self.held_events) {

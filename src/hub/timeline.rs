@@ -108,7 +108,11 @@ impl Timeline {
                 self.queue(Pending::Stamped(event.clone()));
                 Ok(Receipt::Stamped(event))
             }
-            At::InMs(ms) => self.accept_at(draft, room_us.saturating_add(i64::from(ms) * 1000), room_us),
+            At::InMs(ms) => {
+                // A whole millisecond: FLV and RTMP round down, and must not round onto the frame before.
+                let room_ms = room_us.saturating_add(999).div_euclid(1000);
+                self.accept_at(draft, room_ms.saturating_add(ms.into()).saturating_mul(1000), room_us)
+            }
             At::PtsUs(pts_us) => self.accept_at(draft, pts_us, room_us),
         }
     }

@@ -45,6 +45,14 @@ async fn events_leave_before_the_first_frame_that_reaches_their_pts_in_seq_order
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delay_ends_on_a_whole_millisecond_so_that_rounding_down_keeps_the_frame() {
+    let mut timeline = timeline();
+    tokio::time::advance(std::time::Duration::from_micros(33_001)).await;
+    let event = stamped(timeline.accept(card("A"), At::InMs(60)));
+    assert_eq!(event.pts_us(), Some(1_094_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_id_is_the_same_event() {
     let mut timeline = timeline();
     let mut draft = card("A");
