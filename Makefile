@@ -30,7 +30,10 @@ setup:
 
 console: $(CONSOLE)/dist/app.js
 
-$(CONSOLE)/dist/app.js: $(CONSOLE_SOURCES)
-	npm --prefix $(CONSOLE) ci --no-audit --no-fund
+$(CONSOLE)/dist/app.js: $(CONSOLE_SOURCES) $(CONSOLE)/node_modules/.package-lock.json
 	npm --prefix $(CONSOLE) run build
 	@touch $@
+
+# npm writes it last.
+$(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
+	npm --prefix $(CONSOLE) ci --no-audit --no-fund
