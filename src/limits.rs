@@ -195,5 +195,7 @@ pub const MOQ_SUBSCRIPTION_QUEUE_MAX: usize = 256;
 pub const MOQ_REORDER_GROUPS_MAX: usize = 8;
 /// Audio frames of a stream that wait for its first keyframe from upstream; the oldest go first.
 pub const MOQ_AUDIO_HELD_MAX: usize = 512;
+/// Pictures and events of a stream that wait for the sound beside them; more, and the sound is not waited for.
+pub const MOQ_LINE_HELD_MAX: usize = 2048;
 /// Event ids by which an edge knows what it has already delivered, a stream.
 pub const MOQ_EVENT_IDS_MAX: usize = 1024;

@@ -19,11 +19,19 @@ fn viewers_start_at_once_with_a_keyframe() {
         // The first viewer makes the edge subscribe, the second finds the stream there.
         for viewer in ["first", "second"] {
             let started = Instant::now();
-            let packets = Viewer::watch(&url).wait_frames(1);
+            let watching = Viewer::watch(&url);
+            let packets = watching.wait_frames(1);
             let join = started.elapsed();
             let frame = packets.iter().find(|packet| packet.kind == Kind::Video).unwrap();
             assert!(frame.is_key, "the {viewer} viewer of {url} began with {packets:?}");
             assert!(join < Duration::from_secs(1), "the {viewer} viewer of {url} waited {join:?}");
+            // Sound and picture begin together and stay in step, though they cross to the edge apart.
+            let packets = watching.wait_frames(20);
+            let step_back = packets.windows(2).find(|pair| pair[1].dts + 150 < pair[0].dts);
+            assert_eq!(step_back, None, "the {viewer} viewer of {url}: {packets:?}");
+            let begins = |kind| packets.iter().find(|packet| packet.kind == kind).map(|packet| packet.dts);
+            let (picture, sound) = (begins(Kind::Video).unwrap(), begins(Kind::Audio).unwrap());
+            assert!((sound - picture).abs() < 150, "the {viewer} viewer of {url}: {picture} and {sound} ms");
         }
     }
 }

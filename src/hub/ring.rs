@@ -174,6 +174,7 @@ impl<T: Entry> Ring<T> {
         Cursor {
             tail: self.tail.subscribe(),
             ring: self.clone(),
+            group_start: 0,
             next: None,
             resync: false,
             frames_done: 0,
@@ -268,6 +269,8 @@ impl<T: Entry> Inner<T> {
 pub struct Cursor<T> {
     ring: Arc<Ring<T>>,
     tail: watch::Receiver<u64>,
+    /// The first group to be read; 0 for the newest.
+    group_start: u64,
     /// `None` until a start point exists.
     next: Option<u64>,
     /// After a skip to a place without a start point: frames are left out until one comes.
@@ -282,6 +285,12 @@ pub struct Cursor<T> {
 }
 
 impl<T: Entry> Cursor<T> {
+    /// Joins at the oldest start point held of `group` or a later one, instead of the newest.
+    pub fn from_group(mut self, group: u64) -> Self {
+        self.group_start = group;
+        self
+    }
+
     /// The next entry, waiting for it. Cancel safe.
     pub async fn recv(&mut self) -> Result<Read<T>, End> {
         loop {
@@ -345,7 +354,11 @@ impl<T: Entry> Cursor<T> {
 
     /// Chooses the newest start point, with the heads and events that stand directly before it.
     fn join(&mut self, inner: &Inner<T>) -> Option<u64> {
-        let mut at = inner.starts.back().copied()?;
+        let wanted = |start: &&u64| inner.slot(**start).is_some_and(|slot| slot.group >= self.group_start);
+        let mut at = match self.group_start {
+            0 => inner.starts.back().copied()?,
+            _ => inner.starts.iter().find(wanted).copied()?,
+        };
         let belongs = |slot: &Slot<T>| matches!(slot.entry.kind(), EntryKind::Head | EntryKind::Event);
         while at.checked_sub(1).and_then(|before| inner.slot(before)).is_some_and(belongs) {
             at -= 1;

@@ -146,8 +146,14 @@ impl Client {
         Ok(Announced { _send: send, recv, buffer: BytesMut::new(), hop: None })
     }
 
-    /// Subscribes to a track from its newest group on.
-    pub async fn subscribe(&self, broadcast: &str, track: &str, priority: u8) -> Result<Subscription, SendError> {
+    /// Subscribes to a track from `group_start` on, or from its newest group.
+    pub async fn subscribe(
+        &self,
+        broadcast: &str,
+        track: &str,
+        priority: u8,
+        group_start: Option<u64>,
+    ) -> Result<Subscription, SendError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, received) = mpsc::channel(MOQ_SUBSCRIPTION_QUEUE_MAX);
         // Before the request: groups may overtake the reply.
@@ -160,6 +166,7 @@ impl Client {
             track: track.to_owned(),
             priority,
             max_age_ms: MAX_AGE_MS,
+            group_start,
             ..Subscribe::default()
         };
         write(&mut send, Request::Subscribe(request).to_bytes()).await?;

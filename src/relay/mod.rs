@@ -9,6 +9,7 @@
 //! of viewers, an edge has one subscription per track upstream.
 
 mod client;
+mod interleave;
 mod listener;
 mod publish;
 mod quic;

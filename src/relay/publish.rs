@@ -187,7 +187,7 @@ impl MediaMux {
             TrackKind::Video if frame.keyframe => Some((group, true)),
             TrackKind::Video => self.group.map(|group| (group, false)),
             TrackKind::Audio => {
-                let second = u64::try_from(frame.dts_us / AUDIO_GROUP_US).unwrap_or(0);
+                let second = audio_group(frame.dts_us);
                 // Never back: a group that was left is finished.
                 let second = self.group.map_or(second, |group| group.max(second));
                 Some((second, self.group != Some(second)))
@@ -216,6 +216,11 @@ impl Mux for MediaMux {
         };
         out.push(chunk, group);
     }
+}
+
+/// The audio group that a time on the stream's timeline lies in.
+pub(super) fn audio_group(dts_us: i64) -> u64 {
+    u64::try_from(dts_us / AUDIO_GROUP_US).unwrap_or(0)
 }
 
 /// A group of one frame whenever the tracks change.
@@ -406,7 +411,7 @@ const RECAP_US: i64 = 15_000_000;
 
 /// Rings of catalogs, events and audio.
 const SMALL_RING_BYTES: usize = 2 * 1024 * 1024;
-const SMALL_RING_GROUPS: usize = 8;
+const SMALL_RING_GROUPS: usize = 16;
 
 #[cfg(test)]
 mod tests;

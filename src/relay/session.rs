@@ -281,8 +281,13 @@ impl Peer {
         };
         let muxed = self.relay.muxers.attach(track, viewer.stream());
         let lag_us_max = i64::try_from(self.relay.lag_max.as_micros()).ok();
-        // Events are never too old.
-        let cursor = muxed.cursor(lag_us_max.filter(|_| track != Track::Events));
+        // Events are never too old, nor is the sound that an edge fetches for a group's first picture.
+        let may_skip = track != Track::Events && !(self.edge && track == Track::Audio);
+        let cursor = muxed.cursor(lag_us_max.filter(|_| may_skip));
+        let cursor = match request.group_start {
+            Some(group) => cursor.from_group(group),
+            None => cursor,
+        };
         let metrics = self.relay.metrics.stream(viewer.stream().name().as_str());
         let mut sender = Sender::new(&self.session, &self.counters, request.id, track, self.relay.lag_max, metrics);
         let unsubscribed = async {

@@ -9,13 +9,15 @@ use tokio::{sync::watch, time::sleep_until};
 use super::{
     Relay, Track,
     client::{Client, Received, Subscription},
+    interleave::Interleave,
+    publish::audio_group,
     reorder::Reorder,
     send::SendError,
 };
 use crate::{
-    clock,
+    clock::{self, Instant},
     hub::{Publisher, Replaced, Stream},
-    limits::{MOQ_AUDIO_HELD_MAX, MOQ_EVENT_IDS_MAX},
+    limits::MOQ_EVENT_IDS_MAX,
     media::{Data, Event, Frame, Item, StreamName, TrackKind},
     proto::moq::{
         container::read_legacy,
@@ -66,10 +68,8 @@ impl Mirror {
             let _ = viewers.wait_for(|viewers| *viewers > 0).await;
             let publisher = relay.hub.publish(&self.name)?;
             let mut sink = Sink::new(self, publisher);
-            let mut line = client.subscribe(self.name.as_str(), Track::Line.name(), PRIORITY_LINE).await?;
-            let mut audio = client.subscribe(self.name.as_str(), Track::Audio.name(), PRIORITY_AUDIO).await?;
             tokio::select! {
-                ended = sink.run(&mut line, &mut audio) => {
+                ended = sink.run(client) => {
                     ended?;
                     // The stream's end is announced separately; if it isn't, it was a hiccup.
                     tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
@@ -161,9 +161,11 @@ struct Sink<'a> {
     publisher: Publisher,
     line: Reorder<LineItem>,
     audio: Reorder<Bytes>,
-    /// Sound that came before the picture it belongs to.
-    held: Option<VecDeque<(u64, Frame)>>,
-    has_video: Option<bool>,
+    interleave: Interleave,
+    /// False where the line itself carries the sound.
+    has_video: bool,
+    /// The audio group of the first picture, once it is known: where the sound is to begin.
+    audio_start: Option<u64>,
     /// The line here goes on from an earlier session.
     resumed: bool,
 }
@@ -172,21 +174,26 @@ impl<'a> Sink<'a> {
     fn new(mirror: &'a Mirror, publisher: Publisher) -> Self {
         let (line, audio) = (Reorder::new(PATIENCE), Reorder::new(PATIENCE));
         let resumed = mirror.state.lock().1.has_frames();
-        Self { mirror, publisher, line, audio, held: Some(VecDeque::new()), has_video: None, resumed }
+        let (interleave, has_video, audio_start) = (Interleave::default(), true, None);
+        Self { mirror, publisher, line, audio, interleave, has_video, audio_start, resumed }
     }
 
     /// Runs until the line ends.
-    async fn run(&mut self, line: &mut Subscription, audio: &mut Subscription) -> Result<(), PullError> {
+    async fn run(&mut self, client: &Client) -> Result<(), PullError> {
+        let name = self.mirror.name.as_str();
+        let mut line = client.subscribe(name, Track::Line.name(), PRIORITY_LINE, None).await?;
+        let mut audio = None;
         let mut audio_ended = false;
         loop {
-            let deadline = [self.line.poll_deadline(), self.audio.poll_deadline()].into_iter().flatten().min();
+            let deadlines = [self.line.poll_deadline(), self.audio.poll_deadline(), self.interleave.poll_deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 received = line.next() => match received {
                     Some(received) => self.handle_line(received)?,
                     None => return Ok(()),
                 },
-                received = audio.next(), if !audio_ended => match received {
+                received = next(&mut audio), if !audio_ended => match received {
                     Some(received) => self.handle_audio(received),
                     None => audio_ended = true,
                 },
@@ -194,6 +201,9 @@ impl<'a> Sink<'a> {
                 replaced = self.publisher.replaced() => return Err(replaced.into()),
             }
             self.publish()?;
+            if audio.is_none() && self.audio_start.is_some() {
+                audio = Some(client.subscribe(name, Track::Audio.name(), PRIORITY_AUDIO, self.audio_start).await?);
+            }
         }
     }
 
@@ -228,37 +238,30 @@ impl<'a> Sink<'a> {
         let now = clock::now();
         while let Some((group, item)) = self.line.poll_item(now) {
             match item {
-                LineItem::Item(item) => self.publish_item(item, group)?,
+                LineItem::Item(item) => self.line_item(now, group, item),
                 LineItem::Recap(event) => self.recap(event, group)?,
             }
         }
         while let Some((group, payload)) = self.audio.poll_item(now) {
             let (pts_us, data) = read_legacy(payload)?;
             let frame = Frame { track: TrackKind::Audio, dts_us: pts_us, pts_us, keyframe: false, data };
-            match (&mut self.held, self.has_video) {
-                // Without a picture the line has the sound.
-                (_, Some(false)) => {}
-                (Some(held), _) => {
-                    held.push_back((group, frame));
-                    if held.len() > MOQ_AUDIO_HELD_MAX {
-                        held.pop_front();
-                    }
-                }
-                (None, _) => self.push(Item::Frame(frame), group)?,
-            }
+            self.interleave.handle_sound(group, frame);
+        }
+        while let Some((group, item)) = self.interleave.poll_item(now) {
+            self.push(item, group)?;
         }
         Ok(())
     }
 
-    fn publish_item(&mut self, item: Item, group: u64) -> Result<(), PullError> {
-        let mut start_us = None;
+    fn line_item(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
-            Item::Config(tracks) => self.has_video = Some(tracks.video.is_some()),
-            Item::Frame(frame) if frame.keyframe => start_us = Some(frame.dts_us),
+            Item::Config(tracks) => self.has_video = tracks.video.is_some(),
+            Item::Frame(frame) if self.has_video && self.audio_start.is_none() => {
+                self.audio_start = Some(audio_group(frame.dts_us));
+            }
             _ => {}
         }
-        self.push(item, group)?;
-        start_us.map_or(Ok(()), |start_us| self.release_audio(start_us))
+        self.interleave.handle_line(now, group, item);
     }
 
     /// An event from before: the viewers here lack it only if they were here before and we were away.
@@ -272,18 +275,16 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// The picture has begun: the sound from there on follows it.
-    fn release_audio(&mut self, start_us: i64) -> Result<(), PullError> {
-        for (group, frame) in self.held.take().into_iter().flatten() {
-            if frame.dts_us >= start_us {
-                self.push(Item::Frame(frame), group)?;
-            }
-        }
-        Ok(())
-    }
-
     fn push(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
         if self.mirror.state.lock().1.is_new(&item) { self.publisher.relay(item, group) } else { Ok(()) }
+    }
+}
+
+/// The next of a subscription that may not be there yet.
+async fn next(subscription: &mut Option<Subscription>) -> Option<Received> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
     }
 }
 

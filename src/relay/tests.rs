@@ -163,10 +163,10 @@ async fn a_viewer_finds_a_stream_and_reads_its_tracks_over_both_transports() {
         let mut announced = client.announced("").await.expect("a stream");
         let first = within("an announcement", announced.next()).await.expect("sound").expect("one");
         assert_eq!((first.active, first.suffix.as_str()), (true, "room"));
-        let mut catalog = client.subscribe("room", "catalog.json", 100).await.expect("a subscription");
+        let mut catalog = client.subscribe("room", "catalog.json", 100, None).await.expect("a subscription");
         let (_, _, json) = next_frame(&mut catalog).await.expect("a catalog");
         assert!(Catalog::from_json(&json).expect("sound").video.is_some());
-        let mut video = client.subscribe("room", "video", 60).await.expect("a subscription");
+        let mut video = client.subscribe("room", "video", 60, None).await.expect("a subscription");
         let mut last = None;
         // The newest group from its keyframe on.
         for index in 10..15u8 {
@@ -187,13 +187,13 @@ async fn what_a_viewer_may_not_see_looks_like_what_is_not_there() {
     anchor.push(5);
     let stranger = origin.client("moqt", "/").await;
     for (stream, track) in [("closed/room", "video"), ("closed/none", "video"), ("closed/room", "line")] {
-        let mut subscription = stranger.subscribe(stream, track, 60).await.expect("sent");
+        let mut subscription = stranger.subscribe(stream, track, 60, None).await.expect("sent");
         assert_eq!(next_frame(&mut subscription).await, None, "{stream} {track}");
     }
     let guest = origin.client("moqt", "/?token=play").await;
-    let mut subscription = guest.subscribe("closed/room", "video", 60).await.expect("sent");
+    let mut subscription = guest.subscribe("closed/room", "video", 60, None).await.expect("sent");
     assert!(next_frame(&mut subscription).await.is_some());
-    let mut line = guest.subscribe("closed/room", "line", 60).await.expect("sent");
+    let mut line = guest.subscribe("closed/room", "line", 60, None).await.expect("sent");
     assert_eq!(next_frame(&mut line).await, None, "lines are for edges");
 }
 
@@ -308,7 +308,7 @@ async fn a_reader_that_stands_still_loses_frames_but_no_event() {
     anchor.push(1);
     let stream = anchor.publisher.stream().clone();
     let edge = origin.client("moqt", "/?token=edge").await;
-    let mut line = edge.subscribe("open/room", "line", 60).await.expect("sent");
+    let mut line = edge.subscribe("open/room", "line", 60, None).await.expect("sent");
     assert!(next_frame(&mut line).await.is_some());
     // Nobody reads `line` from here on: its queue, then the windows of the connection, then the sender fill up.
     let mut sent = Vec::new();

@@ -97,7 +97,7 @@ async fn subscribe(client: &Client, url: &Url, track: &str, wanted: bool) -> Res
     }
     let priority = [CATALOG_TRACK, EVENTS_TRACK, AUDIO_TRACK, VIDEO_TRACK].iter().position(|t| *t == track);
     let priority = u8::try_from(priority.unwrap_or(0)).unwrap_or(0);
-    client.subscribe("", track, priority).await.map(Some).map_err(|e| Failed::unreachable(url, &e))
+    client.subscribe("", track, priority, None).await.map(Some).map_err(|e| Failed::unreachable(url, &e))
 }
 
 async fn next(subscription: &mut Option<Subscription>) -> Option<Received> {
