@@ -4,6 +4,26 @@
 
 use std::time::Duration;
 
+// --- TCP, before a peer has shown who it is ---------------------------------------------------------
+
+/// Connections of one listener that are not yet authorised; further ones are closed at once.
+pub const PENDING_CONNECTIONS_MAX: usize = 1024;
+/// The same from one address.
+pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+
+// --- Failed authentication --------------------------------------------------------------------------
+
+/// Failures an address may have within [`AUTH_FAILURES_WINDOW`]; then it is refused unheard.
+pub const AUTH_FAILURES_MAX: u32 = 10;
+/// The window of [`AUTH_FAILURES_MAX`].
+pub const AUTH_FAILURES_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose failures are remembered; beyond it the oldest is forgotten.
+pub const AUTH_FAILURE_ADDRESSES_MAX: usize = 4096;
+/// A refused stream key is answered after at least this long …
+pub const AUTH_FAILURE_DELAY_MIN: Duration = Duration::from_millis(500);
+/// … and at most this long.
+pub const AUTH_FAILURE_DELAY_MAX: Duration = Duration::from_millis(2000);
+
 // --- RTMP, before publish or play is accepted -------------------------------------------------------
 
 /// Time from accept to the first byte; then the connection is closed.
@@ -30,6 +50,22 @@ pub const RTMP_CHUNK_STREAMS_MAX: usize = 32;
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of partly received messages of an authorised publisher.
 pub const RTMP_ASSEMBLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A publisher that sends nothing for this long is taken for gone; viewers stay for the reconnect window.
+pub const RTMP_PUBLISHER_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How long a peer gets to read our last words.
+pub const RTMP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// --- RTMP, whoever it is ----------------------------------------------------------------------------
+
+/// Average bytes a chunk must have, its header included; a session below it, after the allowance, is closed.
+/// The smallest honest traffic is silence: a one-byte header and a frame of seven.
+pub const RTMP_CHUNK_BYTES_MIN: u64 = 8;
+/// Allowance of chunks of any size, so that a `connect` cut into single bytes is read.
+pub const RTMP_TINY_CHUNKS_MAX: u64 = 4096;
+/// Longest app, stream name, or tcUrl without its query; a longer one closes the session.
+pub const RTMP_NAME_BYTES_MAX: usize = 256;
+/// Longest query of name, app and tcUrl together: room for a token; a longer one closes the session.
+pub const RTMP_QUERY_BYTES_MAX: usize = 4 * 1024;
 
 // --- AMF0 -------------------------------------------------------------------------------------------
 
@@ -39,6 +75,17 @@ pub const AMF0_DEPTH_MAX: usize = 16;
 pub const AMF0_VALUES_MAX: usize = 256;
 /// Longest AMF0 string or key.
 pub const AMF0_STRING_BYTES_MAX: usize = 4 * 1024;
+/// Values in one AMF0 message of an authorised publisher: an `onMetaData` copied from a file may list its keyframes.
+pub const AMF0_AUTHORISED_VALUES_MAX: usize = 16 * 1024;
+/// Longest AMF0 string of an authorised publisher.
+pub const AMF0_AUTHORISED_STRING_BYTES_MAX: usize = 64 * 1024;
+
+// --- Publisher metadata -----------------------------------------------------------------------------
+
+/// Entries of `onMetaData` that are kept; the rest is dropped.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Longest key or string of an `onMetaData` entry; a longer entry is dropped.
+pub const METADATA_STRING_BYTES_MAX: usize = 1024;
 
 // --- Hub --------------------------------------------------------------------------------------------
 
@@ -70,68 +117,6 @@ pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Time for the body of an API request.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-// --- TCP, before a peer has shown who it is ---------------------------------------------------------
-
-/// Connections of one listener that are not yet authorised; further ones are closed at once.
-pub const PENDING_CONNECTIONS_MAX: usize = 1024;
-/// The same from one address.
-pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
-
-// --- Viewers ----------------------------------------------------------------------------------------
-
-/// A viewer whose socket took not one byte for this long is dropped.
-pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-// --- Failed authentication --------------------------------------------------------------------------
-
-/// Failures an address may have within [`AUTH_FAILURES_WINDOW`]; then it is refused unheard.
-pub const AUTH_FAILURES_MAX: u32 = 10;
-/// The window of [`AUTH_FAILURES_MAX`].
-pub const AUTH_FAILURES_WINDOW: Duration = Duration::from_secs(60);
-/// Addresses whose failures are remembered; beyond it the oldest is forgotten.
-pub const AUTH_FAILURE_ADDRESSES_MAX: usize = 4096;
-/// Values in one AMF0 message of an authorised publisher: an `onMetaData` copied from a file may list its keyframes.
-pub const AMF0_AUTHORISED_VALUES_MAX: usize = 16 * 1024;
-/// Longest AMF0 string of an authorised publisher.
-pub const AMF0_AUTHORISED_STRING_BYTES_MAX: usize = 64 * 1024;
-
-// --- Publisher metadata -----------------------------------------------------------------------------
-
-/// Entries of `onMetaData` that are kept; the rest is dropped.
-pub const METADATA_ENTRIES_MAX: usize = 64;
-/// Longest key or string of an `onMetaData` entry; a longer entry is dropped.
-pub const METADATA_STRING_BYTES_MAX: usize = 1024;
-
-// --- RTMP sessions ----------------------------------------------------------------------------------
-
-/// A publisher that sends nothing for this long is taken for gone; viewers stay for the reconnect window.
-pub const RTMP_PUBLISHER_SILENCE_MAX: Duration = Duration::from_secs(20);
-/// A refused stream key is answered after at least this long …
-pub const AUTH_FAILURE_DELAY_MIN: Duration = Duration::from_millis(500);
-/// … and at most this long.
-pub const AUTH_FAILURE_DELAY_MAX: Duration = Duration::from_millis(2000);
-/// How long a peer gets to read our last words.
-pub const RTMP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-// --- Stopping ---------------------------------------------------------------------------------------
-
-/// After SIGTERM sessions have this long to wind up; then they are cut off.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-// --- RTMP, work in proportion to bytes --------------------------------------------------------------
-
-/// Average bytes a chunk must have, its header included; a session below it, after the allowance, is closed.
-/// The smallest honest traffic is silence: a one-byte header and a frame of seven.
-pub const RTMP_CHUNK_BYTES_MIN: u64 = 8;
-/// Allowance of chunks of any size, so that a `connect` cut into single bytes is read.
-pub const RTMP_TINY_CHUNKS_MAX: u64 = 4096;
-
-// --- RTMP names -------------------------------------------------------------------------------------
-
-/// Longest app, stream name, or tcUrl without its query; a longer one closes the session.
-pub const RTMP_NAME_BYTES_MAX: usize = 256;
-/// Longest query of name, app and tcUrl together: room for a token; a longer one closes the session.
-pub const RTMP_QUERY_BYTES_MAX: usize = 4 * 1024;
 // --- MoQ --------------------------------------------------------------------------------------------
 
 /// Longest control message or SETUP; a longer one ends the session. Eight streams of it stay within the
@@ -192,10 +177,20 @@ pub const MOQ_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Frames of one subscription that wait for their reader; then the server is held back.
 pub const MOQ_SUBSCRIPTION_QUEUE_MAX: usize = 256;
 /// Groups of one track that wait for an older one; then the oldest is given up.
-pub const MOQ_REORDER_GROUPS_MAX: usize = 8;
+pub const MOQ_REORDER_GROUPS_MAX: usize = 32;
 /// Audio frames of a stream that wait for its first keyframe from upstream; the oldest go first.
 pub const MOQ_AUDIO_HELD_MAX: usize = 512;
 /// Pictures and events of a stream that wait for the sound beside them; more, and the sound is not waited for.
 pub const MOQ_LINE_HELD_MAX: usize = 2048;
 /// Event ids by which an edge knows what it has already delivered, a stream.
 pub const MOQ_EVENT_IDS_MAX: usize = 1024;
+
+// --- Viewers ----------------------------------------------------------------------------------------
+
+/// A viewer whose socket took not one byte for this long is dropped.
+pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- Stopping ---------------------------------------------------------------------------------------
+
+/// After SIGTERM sessions have this long to wind up; then they are cut off.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

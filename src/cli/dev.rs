@@ -103,7 +103,7 @@ pub fn run(args: Args) -> Outcome {
     super::block_on(async {
         let sample = async {
             if !args.no_sample {
-                sample::run(&info).await;
+                sample::run(&info.origin.rtmp, &keys.publish, &info.origin.http, &keys.api).await;
             }
             std::future::pending::<()>().await;
         };

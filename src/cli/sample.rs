@@ -4,31 +4,31 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{dev::Info, push};
+use super::push;
 
 /// The sample's stream.
 const NAME: &str = "live/sample";
 /// How often a card is shown.
 const CARD_EVERY: Duration = Duration::from_secs(10);
 
-/// Publishes until it is dropped.
-pub(super) async fn run(info: &Info) {
-    let url = info.origin.publish_url.replace("live/room", NAME);
+/// Publishes to the origin at `rtmp`, sends cards to the one at `http`, until it is dropped.
+pub(super) async fn run(rtmp: &str, key: &str, http: &str, token: &str) {
+    let url = format!("{rtmp}/{NAME}?key={key}");
     let stop = std::future::pending::<()>();
-    let (published, ()) = tokio::join!(push::run_sample(&url, stop), cards(info));
+    let (published, ()) = tokio::join!(push::run_sample(&url, stop), cards(http, token));
     if let Err(error) = published {
         tracing::warn!(%error, "the sample anchor left");
     }
 }
 
-async fn cards(info: &Info) {
-    let url = format!("{}/v1/streams/{NAME}/events", info.origin.http);
+async fn cards(http: &str, token: &str) {
+    let url = format!("{http}/v1/streams/{NAME}/events");
     let client = reqwest::Client::new();
     let mut every = tokio::time::interval(CARD_EVERY);
     for product in products().iter().cycle() {
         every.tick().await;
         let card = json!({"type": "card.show", "op": "set", "key": "card:main", "data": product});
-        match client.post(&url).bearer_auth(&info.origin.api_token).json(&card).send().await {
+        match client.post(&url).bearer_auth(token).json(&card).send().await {
             Ok(answer) if answer.status().is_success() => {}
             // At first, and while somebody else has the stream, there may be no frame to carry it.
             Ok(answer) => tracing::debug!(status = %answer.status(), "card not accepted"),
