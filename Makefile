@@ -10,7 +10,9 @@ CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*'
 
 .PHONY: run test setup console
 
-run: console
+run:
+	tools/setup.sh build
+	$(MAKE) --no-print-directory console
 	cargo build --release --locked
 	target/release/hawker dev
 

@@ -1,11 +1,22 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and this machine lacks; a second run finds nothing to do.
-# Debian 12 or later. Inside the tree it fills .tools/ (cargo), .venv/ (PyPI) and node_modules/ (npm).
+# Installs what this machine lacks; a second run finds nothing to do. Debian 12 or later.
+#
+#   tools/setup.sh build   what `make run` needs
+#   tools/setup.sh         what `make test` needs too
+#
+# Inside the tree it fills .tools/ (cargo), .venv/ (PyPI) and node_modules/ (npm).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+for tool in "cargo: Rust 1.95, https://rustup.rs" "npm: Node 20, https://nodejs.org"; do
+    command -v "${tool%%:*}" >/dev/null || { echo "setup: ${tool%%:*} is missing; install ${tool#*: }" >&2; exit 1; }
+done
+
+# A linker, and what aws-lc-rs is built with.
+debian=(gcc libc6-dev cmake)
 # The foreign software that the tests publish and play with.
-debian=(
+[[ ${1:-} == build ]] || debian+=(
+    curl
     ffmpeg rtmpdump
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav
@@ -13,8 +24,7 @@ debian=(
     obs-studio xvfb xauth libgl1-mesa-dri
     vlc-bin vlc-plugin-base
     chromium
-    # To build aws-lc-rs, and .venv.
-    clang cmake python3-venv
+    python3-venv
 )
 
 installed() { dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
@@ -30,7 +40,7 @@ if ((${#missing[@]})); then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
 fi
 
-command -v cargo >/dev/null || { echo "install Rust first: https://rustup.rs" >&2; exit 1; }
+[[ ${1:-} != build ]] || exit 0
 
 # Built without optimisation: a few minutes less, and neither tool is ever the slow part.
 cargo_tool() {
