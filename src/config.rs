@@ -22,8 +22,6 @@ pub struct Config {
     pub role: Role,
     /// Single-threaded runtimes, each with its own listeners; 0 means one per core (default 0).
     pub shards: usize,
-    /// Where generated certificates and state live (default `/var/lib/hawker`).
-    pub data_dir: PathBuf,
     /// RTMP: publishers, players, CDN edges that pull.
     pub rtmp: Rtmp,
     /// HTTP for viewers: FLV and the page.
@@ -49,7 +47,6 @@ impl Default for Config {
         Self {
             role: Role::Both,
             shards: 0,
-            data_dir: "/var/lib/hawker".into(),
             rtmp: Rtmp::default(),
             http: Http::default(),
             admin: Admin::default(),
@@ -123,7 +120,7 @@ impl Default for Admin {
 pub struct Moq {
     /// UDP address (default `0.0.0.0:4443`).
     pub listen: SocketAddr,
-    /// Certificate chain, PEM. Without it a self-signed one is generated in `data_dir`.
+    /// Certificate chain, PEM. Without it a self-signed one is made at each start; browsers take it for 13 days.
     pub cert: Option<PathBuf>,
     /// The certificate's private key, PEM.
     pub key: Option<PathBuf>,

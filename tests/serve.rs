@@ -36,7 +36,7 @@ impl Cluster {
         fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
         let path = dir.path().display();
         let origin = format!(
-            "role = 'origin'\nshards = 2\ndata_dir = '{path}/origin'\n{}
+            "role = 'origin'\nshards = 2\n{}
              [moq]\nlisten = '127.0.0.1:{}'\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = 'live'\nkey_sha256 = '{}'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']\n",
@@ -46,7 +46,7 @@ impl Cluster {
             Digest::of(EDGE_TOKEN),
         );
         let edge = format!(
-            "role = 'edge'\nshards = 2\ndata_dir = '{path}/edge'\n{}
+            "role = 'edge'\nshards = 2\n{}
              [moq]\nlisten = '127.0.0.1:{}'
              [upstream]\nurls = ['moqt://127.0.0.1:{}']\ntoken = '{EDGE_TOKEN}'\ncert_sha256 = '{}'
              [[auth.token]]\nprefix = 'live'\ntoken_sha256 = '{}'\nroles = ['play']\n",

@@ -83,8 +83,8 @@ pub fn run(args: Args) -> Outcome {
     let data = Data::open(args.data.as_deref())?;
     let keys = Keys::load_or_make(&data.path)?;
     let ports = Ports::new(args.port_base)?;
-    let origin = Server::bind(origin_config(&keys, &ports, &data.path.join("origin")))?;
-    let edge = Server::bind(edge_config(&keys, &ports, &data.path.join("edge"), &origin))?;
+    let origin = Server::bind(origin_config(&keys, &ports))?;
+    let edge = Server::bind(edge_config(&keys, &ports, &origin))?;
     let info = Info::new(&keys, &origin, &edge);
     if args.json {
         println!("{}", serde_json::to_string(&info)?);
@@ -204,9 +204,9 @@ impl Ports {
 }
 
 /// Loopback only: the one place where everybody may watch without being asked for it in a configuration.
-fn node_config(role: Role, ports: [u16; 3], data: &Path) -> Config {
+fn node_config(role: Role, ports: [u16; 3]) -> Config {
     let [rtmp, http, moq] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let mut config = Config { role, shards: 1, data_dir: data.to_owned(), ..Config::default() };
+    let mut config = Config { role, shards: 1, ..Config::default() };
     config.rtmp.listen = rtmp;
     config.http.listen = http;
     config.admin.listen = http;
@@ -215,8 +215,8 @@ fn node_config(role: Role, ports: [u16; 3], data: &Path) -> Config {
     config
 }
 
-fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
-    let mut config = node_config(Role::Origin, ports.origin, data);
+fn origin_config(keys: &Keys, ports: &Ports) -> Config {
+    let mut config = node_config(Role::Origin, ports.origin);
     config.auth.publish = vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish) }];
     config.auth.token = vec![
         api_token(keys),
@@ -225,8 +225,8 @@ fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
     config
 }
 
-fn edge_config(keys: &Keys, ports: &Ports, data: &Path, origin: &Server) -> Config {
-    let mut config = node_config(Role::Edge, ports.edge, data);
+fn edge_config(keys: &Keys, ports: &Ports, origin: &Server) -> Config {
+    let mut config = node_config(Role::Edge, ports.edge);
     config.auth.token = vec![api_token(keys)];
     config.upstream.urls = Url::parse(&format!("moqt://{}", origin.addresses().moq)).into_iter().collect();
     config.upstream.cert_sha256 = Some(origin.fingerprint().into());
@@ -267,6 +267,8 @@ impl fmt::Display for Welcome<'_> {
         let Info { origin, edge } = self.info;
         let (server, key) = origin.publish_url.rsplit_once('/').unwrap_or((&origin.publish_url, ""));
         let watched = if self.sample { "live/sample" } else { "live/room" };
+        // As it was called, so that the lines below can be pasted.
+        let hawker = std::env::args().next().unwrap_or_else(|| "hawker".to_owned());
         writeln!(f, "hawker dev: an origin and an edge, joined by QUIC. Open to this machine only.\n")?;
         writeln!(f, "Push from OBS (Settings > Stream > Custom):")?;
         writeln!(f, "  Server      {server}\n  Stream Key  {key}")?;
@@ -278,9 +280,9 @@ impl fmt::Display for Welcome<'_> {
         writeln!(f, "  browser     {}/?stream={watched}", edge.http)?;
         writeln!(f, "  HTTP-FLV    ffplay -fflags nobuffer {}/{watched}.flv", edge.http)?;
         writeln!(f, "  RTMP        vlc {}/{watched}", edge.rtmp)?;
-        writeln!(f, "  MoQ         hawker watch {}/{watched}\n", edge.moq)?;
+        writeln!(f, "  MoQ         {hawker} watch {}/{watched} --secs 10\n", edge.moq)?;
         writeln!(f, "Send a card:")?;
-        writeln!(f, "  hawker event {watched} card.show sku=SKU-1 name='Wool coat' price_minor=89900 currency=CNY")?;
+        writeln!(f, "  {hawker} event {watched} card.show sku=SKU-1 name='Wool coat' price_minor=89900 currency=CNY")?;
         writeln!(
             f,
             "  curl {}/v1/streams/{watched}/events -H 'Authorization: Bearer {}' \\",

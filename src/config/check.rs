@@ -54,9 +54,6 @@ impl Config {
                 found.readable(key, path);
             }
         }
-        if self.data_dir.exists() && !self.data_dir.is_dir() {
-            found.add("data_dir", format!("{} is not a directory", self.data_dir.display()));
-        }
     }
 
     fn check_upstream(&self, found: &mut Problems) {
