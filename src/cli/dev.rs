@@ -97,8 +97,8 @@ pub fn run(args: Args) -> Outcome {
     let stop = CancellationToken::new();
     super::stop_on_signal(stop.clone())?;
     let nodes = [origin, edge].map(|server| {
-        let (server_stop, stop) = (server.stop(), stop.clone());
-        (thread::spawn(move || server.run()), server_stop, stop)
+        let stop = server.stop();
+        (thread::spawn(move || server.run()), stop)
     });
     super::block_on(async {
         let sample = async {
@@ -113,8 +113,8 @@ pub fn run(args: Args) -> Outcome {
         }
         Ok(())
     })?;
-    for (node, server_stop, _) in nodes {
-        server_stop.cancel();
+    for (node, stop) in nodes {
+        stop.cancel();
         // A node that panicked has said so itself.
         let _ = node.join();
     }

@@ -142,27 +142,30 @@ impl Muxers {
     /// How many subscriptions read a track of a stream.
     #[cfg(test)]
     pub(crate) fn subscriptions(&self, track: Track, name: &StreamName) -> usize {
+        self.pool(track).users(name)
+    }
+
+    fn pool(&self, track: Track) -> &Pool<StreamName, Chunk> {
         let [catalog, events, audio, video, line] = &self.pools;
-        let pool = match track {
+        match track {
             Track::Catalog => catalog,
             Track::Events => events,
             Track::Audio => audio,
             Track::Video => video,
             Track::Line => line,
-        };
-        pool.users(name)
+        }
     }
 
     /// The muxed track of a stream, shared with everybody who reads it.
     pub fn attach(&self, track: Track, stream: &Arc<Stream>) -> Muxed<Chunk> {
-        let [catalog, events, audio, video, line] = &self.pools;
+        let pool = self.pool(track);
         let key = stream.name().clone();
         match track {
-            Track::Catalog => catalog.attach(key, stream, CatalogMux::default),
-            Track::Events => events.attach(key, stream, EventsMux::default),
-            Track::Audio => audio.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
-            Track::Video => video.attach(key, stream, || MediaMux::new(TrackKind::Video)),
-            Track::Line => line.attach(key, stream, || LineMux::new(stream.ring().clone())),
+            Track::Catalog => pool.attach(key, stream, CatalogMux::default),
+            Track::Events => pool.attach(key, stream, EventsMux::default),
+            Track::Audio => pool.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
+            Track::Video => pool.attach(key, stream, || MediaMux::new(TrackKind::Video)),
+            Track::Line => pool.attach(key, stream, || LineMux::new(stream.ring().clone())),
         }
     }
 }
