@@ -101,6 +101,10 @@ pub const STREAMS_MAX: usize = 20_000;
 pub const EVENTS_PENDING_MAX: usize = 1024;
 /// Event ids remembered for idempotency, a stream; the oldest is forgotten first.
 pub const EVENT_IDS_MAX: usize = 4096;
+/// Keys whose events a node believes; a set with more is refused.
+pub const EVENT_KEYS_MAX: usize = 64;
+/// Longest `kid`; a key with a longer one is refused.
+pub const EVENT_KID_BYTES_MAX: usize = 64;
 /// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
 pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);
 

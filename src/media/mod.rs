@@ -6,8 +6,10 @@ pub mod codec;
 pub mod event;
 pub mod frame;
 pub mod name;
+pub mod signature;
 pub mod time;
 
 pub use event::Event;
 pub use frame::{AudioConfig, Codec, Data, Frame, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig};
 pub use name::StreamName;
+pub use signature::{Keys, Signer};
