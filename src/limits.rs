@@ -108,6 +108,23 @@ pub const EVENT_KID_BYTES_MAX: usize = 64;
 /// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
 pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);
 
+// --- Event journal ----------------------------------------------------------------------------------
+
+/// Callers whose writes wait for the journal; further ones wait to be let in. It is also what one commit takes.
+pub const JOURNAL_QUEUE_MAX: usize = 1024;
+/// How long what may be lost in a crash waits for a commit to ride on; then it gets its own.
+pub const JOURNAL_SETTLE_DELAY: Duration = Duration::from_secs(1);
+/// After a failed write everything is refused for this long; then the file is opened again.
+pub const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Room beyond the journal's bound for cancels alone: what was accepted can be taken back when it is full.
+pub const JOURNAL_CANCEL_BYTES: u64 = 1024 * 1024;
+/// Newest records of a source that a room is restored from; older ones only if they are pending.
+pub const JOURNAL_LOAD_MAX: usize = 4096;
+/// Records that one commit of a sweep drops, so that no event waits long behind it.
+pub const JOURNAL_SWEEP_MAX: usize = 1024;
+/// Memory for the journal's pages.
+pub const JOURNAL_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
 // --- HTTP -------------------------------------------------------------------------------------------
 
 /// Connections of one listener; further ones are closed at once.

@@ -3,6 +3,7 @@
 //! Invariants: the hub knows neither protocols nor sockets; pushing never waits for a reader; a viewer is a
 //! cursor and a count. Only the hub knows both who publishes and who watches.
 
+mod journal;
 mod mux;
 mod publisher;
 mod ring;
@@ -15,6 +16,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 pub use self::{
+    journal::{DocumentKey, Journal, JournalError, Loaded, Record},
     mux::{Mux, Muxed, Pool},
     publisher::{Publisher, Replaced},
     ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},

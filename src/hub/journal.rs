@@ -1,0 +1,253 @@
+//! The origin's durable log of events.
+//!
+//! One thread writes. Whatever waits when it comes round shares one transaction, so one `fsync`; who waits is
+//! answered after it. Readers see the last commit and never wait for the next. A failed disk fails the writers of
+//! that moment only: the file is opened again until it works.
+
+mod store;
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use bytes::Bytes;
+use prometheus::Histogram;
+use tokio::sync::{mpsc, oneshot};
+
+use self::store::{Batch, Store};
+use crate::{
+    clock::{self, Instant},
+    limits,
+    media::{Event, StreamName},
+};
+
+/// Names a small JSON document: its stream and what it is.
+pub type DocumentKey = (StreamName, &'static str);
+
+/// Why the journal didn't take or give something. What failed may still turn up after a restart, so a caller that
+/// tries again gives the same id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Its bound is reached, or the disk is full.
+    #[error("the event journal is full")]
+    Full,
+    /// The node is stopping.
+    #[error("the event journal is closed")]
+    Closed,
+    /// The disk or the file failed.
+    #[error("event journal: {0}")]
+    Storage(String),
+}
+
+impl From<redb::Error> for JournalError {
+    fn from(error: redb::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match error {
+            redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) => Self::Full,
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}
+
+/// An event as the journal has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Not in the line yet, as far as the journal knows.
+    pub pending: bool,
+}
+
+/// What a room needs to go on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// The highest seq ever committed or reserved.
+    pub seq: u64,
+    /// All that are pending and the newest [`limits::JOURNAL_LOAD_MAX`], oldest first.
+    pub records: Vec<Record>,
+}
+
+/// The origin's durable log of events; see the module.
+pub struct Journal {
+    store: Arc<Store>,
+    /// None in memory, where there is no disk to wait for.
+    writer: Option<Writer>,
+}
+
+struct Writer {
+    queue: mpsc::Sender<Work>,
+    thread: JoinHandle<()>,
+}
+
+struct Work {
+    batch: Batch,
+    done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+impl Journal {
+    /// Opens the journal in `file`, or begins one there. `bytes_max` bounds the events and documents it holds; the
+    /// file itself may take about four times that. `commit_seconds` is told how long each commit took.
+    pub fn open(file: &Path, bytes_max: u64, commit_seconds: Histogram) -> Result<Arc<Self>, JournalError> {
+        let path = file.to_owned();
+        let open = move || Ok(store::builder().create(&path)?);
+        let named = |error| JournalError::Storage(format!("{}: {error}", file.display()));
+        Self::start(Store::open(Box::new(open), bytes_max).map_err(named)?, commit_seconds)
+    }
+
+    /// A journal that is gone with the process: for tests, and for nodes told to keep nothing.
+    pub fn in_memory(bytes_max: u64) -> Arc<Self> {
+        let open = || Ok(store::builder().create_with_backend(redb::backends::InMemoryBackend::new())?);
+        let store = Store::open(Box::new(open), bytes_max).expect("invariant: memory has no I/O to fail");
+        Arc::new(Self { store: Arc::new(store), writer: None })
+    }
+
+    fn start(store: Store, commit_seconds: Histogram) -> Result<Arc<Self>, JournalError> {
+        let store = Arc::new(store);
+        let (queue, waiting) = mpsc::channel(limits::JOURNAL_QUEUE_MAX);
+        let failed = |error: io::Error| JournalError::Storage(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let writing = Writing { store: store.clone(), commit_seconds, failed: None };
+        let thread = thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || runtime.block_on(writing.run(waiting)))
+            .map_err(failed)?;
+        Ok(Arc::new(Self { store, writer: Some(Writer { queue, thread }) }))
+    }
+
+    /// Writes all of it or nothing; durable when it returns `Ok`. The events are pending until [`Self::settle`]; an
+    /// event with the source and seq, or the id, of an earlier one replaces it. `None` removes a document.
+    pub async fn commit(
+        &self,
+        events: Vec<Arc<Event>>,
+        documents: Vec<(DocumentKey, Option<Bytes>)>,
+    ) -> Result<(), JournalError> {
+        self.submit(Batch { events, documents, ..Batch::default() }).await
+    }
+
+    /// The event has entered the line, so it need not fire again after a restart. Becomes durable with the next
+    /// commit, or within [`limits::JOURNAL_SETTLE_DELAY`].
+    pub fn settle(&self, source: &StreamName, seq: u64) {
+        self.store.settle(source, seq);
+    }
+
+    /// No seq up to `seq` will be given out again, after any restart.
+    pub async fn reserve(&self, source: &StreamName, seq: u64) -> Result<(), JournalError> {
+        self.submit(Batch { reserved: vec![(source.clone(), seq)], ..Batch::default() }).await
+    }
+
+    /// What the room of `source` needs to go on.
+    pub fn load(&self, source: &StreamName) -> Result<Loaded, JournalError> {
+        self.store.load(source)
+    }
+
+    /// The log after `seq`, oldest first, at most `count`: canonical JSON.
+    pub fn since(&self, source: &StreamName, seq: u64, count: usize) -> Result<Vec<Bytes>, JournalError> {
+        self.store.since(source, seq, count)
+    }
+
+    /// The event with that id.
+    pub fn find(&self, source: &StreamName, id: &str) -> Result<Option<Arc<Event>>, JournalError> {
+        self.store.find(source, id)
+    }
+
+    /// A document as last committed.
+    pub fn document(&self, key: &DocumentKey) -> Result<Option<Bytes>, JournalError> {
+        self.store.document(key)
+    }
+
+    /// The sources with pending events, and every `org/_global`: what there is to take up at start.
+    pub fn sources_pending(&self) -> Result<Vec<StreamName>, JournalError> {
+        self.store.sources_pending()
+    }
+
+    /// Drops what was committed before `before_ms`, UTC, and is neither pending nor among the newest `keep` of its
+    /// source. Gives how many.
+    pub async fn sweep(&self, before_ms: i64, keep: usize) -> Result<usize, JournalError> {
+        let mut swept = 0;
+        for source in self.store.sources()? {
+            loop {
+                let dropped = self.store.stale(&source, before_ms, keep)?;
+                if dropped.is_empty() {
+                    break;
+                }
+                swept += dropped.len();
+                self.submit(Batch { dropped, ..Batch::default() }).await?;
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<(), JournalError> {
+        let Some(writer) = &self.writer else {
+            return self.store.write(&[batch])?.pop().unwrap_or(Err(JournalError::Closed));
+        };
+        let (done, answer) = oneshot::channel();
+        writer.queue.send(Work { batch, done }).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+}
+
+impl Drop for Journal {
+    /// Returns when everything is written and the file is free.
+    fn drop(&mut self) {
+        if let Some(Writer { queue, thread }) = self.writer.take() {
+            drop(queue);
+            // It panicked, or is done: the file is closed either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The writer thread.
+struct Writing {
+    store: Arc<Store>,
+    commit_seconds: Histogram,
+    /// The last write failed, and when: redb then wants its file opened again.
+    failed: Option<(JournalError, Instant)>,
+}
+
+impl Writing {
+    async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut open = true;
+        while open {
+            let mut works = Vec::new();
+            let wait = queue.recv_many(&mut works, limits::JOURNAL_QUEUE_MAX);
+            // In time or not: what settled since is written now.
+            open = tokio::time::timeout(limits::JOURNAL_SETTLE_DELAY, wait).await != Ok(0);
+            let (batches, waiting): (Vec<_>, Vec<_>) = works.into_iter().map(|work| (work.batch, work.done)).unzip();
+            let results = self.write(&batches).unwrap_or_else(|error| vec![Err(error); batches.len()]);
+            for (done, result) in waiting.into_iter().zip(results) {
+                // Who gave up waiting is not told.
+                let _ = done.send(result);
+            }
+        }
+    }
+
+    fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+        if let Some((error, at)) = &self.failed
+            && at.elapsed() < limits::JOURNAL_RETRY_DELAY
+        {
+            return Err(error.clone());
+        }
+        let start = clock::now();
+        let reopened = if self.failed.is_some() { self.store.reopen() } else { Ok(()) };
+        let written = reopened.and_then(|()| self.store.write(batches));
+        match &written {
+            Ok(_) if batches.is_empty() => {}
+            Ok(_) => self.commit_seconds.observe(start.elapsed().as_secs_f64()),
+            Err(error) if self.failed.is_none() => tracing::error!(%error, "journal failed; events are refused"),
+            Err(_) => {}
+        }
+        if written.is_ok() && self.failed.is_some() {
+            tracing::info!("journal works again");
+        }
+        self.failed = written.as_ref().err().map(|error| (error.clone(), clock::now()));
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests;

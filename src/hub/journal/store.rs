@@ -1,0 +1,390 @@
+//! The journal's tables in redb, and the transactions over them.
+//!
+//! The bound counts what the tables hold rather than the file's length: a full journal then refuses before it
+//! touches the file, and what only frees room always has room to do so.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use super::{DocumentKey, JournalError, Loaded, Record};
+use crate::{
+    clock, limits,
+    media::{Event, StreamName},
+};
+
+/// (source, seq) to the time of commit, UTC milliseconds, and the canonical JSON.
+const EVENTS: TableDefinition<(&str, u64), (i64, &[u8])> = TableDefinition::new("events");
+/// (source, id) to seq.
+const IDS: TableDefinition<(&str, &str), u64> = TableDefinition::new("ids");
+/// (source, seq) of events that have not entered the line.
+const PENDING: TableDefinition<(&str, u64), ()> = TableDefinition::new("pending");
+/// Source to the highest seq that was ever committed or reserved.
+const SEQS: TableDefinition<&str, u64> = TableDefinition::new("seqs");
+/// (stream, kind) to a document.
+const DOCUMENTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("documents");
+/// [`VERSION`] and [`HELD_BYTES`].
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Row of [`META`]: the layout of these tables.
+const VERSION: (&str, u64) = ("version", 1);
+/// Row of [`META`]: what the bound counts.
+const HELD_BYTES: &str = "held_bytes";
+/// What a row counts for besides its value: its key, its id's row, and their share of pages.
+const ROW_BYTES: u64 = 256;
+
+type Result<T, E = redb::Error> = std::result::Result<T, E>;
+type Opener = Box<dyn Fn() -> Result<Database> + Send + Sync>;
+
+/// What one caller wants written, all or nothing.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) documents: Vec<(DocumentKey, Option<Bytes>)>,
+    pub(super) reserved: Vec<(StreamName, u64)>,
+    /// Records to forget.
+    pub(super) dropped: Vec<(StreamName, u64)>,
+}
+
+impl Batch {
+    /// What it may add at most.
+    fn bytes(&self) -> u64 {
+        let documents = self.documents.iter().filter_map(|(_, json)| json.as_ref());
+        let values = self.events.iter().map(|event| &event.json).chain(documents);
+        values.map(row_bytes).sum::<u64>() + row_bytes([]) * size(self.reserved.len())
+    }
+
+    /// A cancel takes back what must not fire, so it may use room that nothing else may.
+    fn only_cancels(&self) -> bool {
+        self.documents.is_empty() && self.events.iter().all(|event| event.head.kind == "cancel")
+    }
+}
+
+pub(super) struct Store {
+    /// None while it can't be opened again.
+    database: RwLock<Option<Database>>,
+    open: Opener,
+    bytes_max: u64,
+    /// Settled, and not yet written. Each was pending, so it is no larger than what is.
+    settled: Mutex<BTreeSet<(StreamName, u64)>>,
+}
+
+/// How every journal is opened. A file that something else wrote to is refused rather than trusted.
+pub(super) fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(limits::JOURNAL_CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+impl Store {
+    pub(super) fn open(open: Opener, bytes_max: u64) -> Result<Self, JournalError> {
+        let store = Self { database: RwLock::new(None), open, bytes_max, settled: Mutex::default() };
+        store.reopen()?;
+        Ok(store)
+    }
+
+    /// Closes the file, after which redb forgets that I/O failed, and opens it again.
+    pub(super) fn reopen(&self) -> Result<(), JournalError> {
+        let mut database = self.database.write();
+        *database = None;
+        let opened = (self.open)()?;
+        prepare(&opened)?;
+        *database = Some(opened);
+        Ok(())
+    }
+
+    pub(super) fn settle(&self, source: &StreamName, seq: u64) {
+        self.settled.lock().insert((source.clone(), seq));
+    }
+
+    /// Writes all batches and what has settled in one durable transaction. A batch without room is left out.
+    pub(super) fn write(&self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+        let settled = self.settled.lock().clone();
+        let mut results = Vec::with_capacity(batches.len());
+        let guard = self.database.read();
+        let transaction = opened(&guard)?.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for batch in batches {
+                let admitted = tables.held_bytes.saturating_add(batch.bytes()) <= self.bytes_max_for(batch);
+                if admitted {
+                    tables.write(batch)?;
+                }
+                results.push(if admitted { Ok(()) } else { Err(JournalError::Full) });
+            }
+            for (source, seq) in &settled {
+                tables.pending.remove((source.as_str(), *seq)).map_err(redb::Error::from)?;
+            }
+            tables.close()?;
+        }
+        // Without an effect there is nothing to sync; dropping the transaction undoes it.
+        if results.iter().any(Result::is_ok) || !settled.is_empty() {
+            transaction.commit().map_err(redb::Error::from)?;
+        }
+        self.settled.lock().retain(|key| !settled.contains(key));
+        Ok(results)
+    }
+
+    fn bytes_max_for(&self, batch: &Batch) -> u64 {
+        match batch {
+            batch if batch.bytes() == 0 => u64::MAX,
+            batch if batch.only_cancels() => self.bytes_max.saturating_add(limits::JOURNAL_CANCEL_BYTES),
+            _ => self.bytes_max,
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T, JournalError> {
+        let guard = self.database.read();
+        let transaction = opened(&guard)?.begin_read().map_err(redb::Error::from)?;
+        Ok(read(&transaction)?)
+    }
+
+    pub(super) fn load(&self, source: &StreamName) -> Result<Loaded, JournalError> {
+        let name = source.as_str();
+        // Before the transaction: what is written in between is settled in both views.
+        let settled = self.settled.lock().clone();
+        self.read(|transaction| {
+            let events = transaction.open_table(EVENTS)?;
+            let pending = transaction.open_table(PENDING)?;
+            let seq = transaction.open_table(SEQS)?.get(name)?.map_or(0, |seq| seq.value());
+            let mut rows = Vec::new();
+            let mut oldest = u64::MAX;
+            for row in events.range(all_of(name))?.rev().take(limits::JOURNAL_LOAD_MAX) {
+                let (key, value) = row?;
+                oldest = key.value().1;
+                rows.push((oldest, parse(name, oldest, value.value().1)));
+            }
+            for row in pending.range((name, 0)..(name, oldest))?.rev() {
+                let seq = row?.0.value().1;
+                let event = events.get((name, seq))?;
+                rows.push((seq, event.and_then(|row| parse(name, seq, row.value().1))));
+            }
+            let mut records = Vec::with_capacity(rows.len());
+            for (seq, event) in rows.into_iter().rev() {
+                let Some(event) = event else { continue };
+                let pending = pending.get((name, seq))?.is_some() && !settled.contains(&(source.clone(), seq));
+                records.push(Record { event, pending });
+            }
+            Ok(Loaded { seq, records })
+        })
+    }
+
+    pub(super) fn since(&self, source: &StreamName, seq: u64, count: usize) -> Result<Vec<Bytes>, JournalError> {
+        let name = source.as_str();
+        self.read(|transaction| {
+            let events = transaction.open_table(EVENTS)?;
+            let rows = events.range((name, seq.saturating_add(1))..=(name, u64::MAX))?.take(count);
+            rows.map(|row| Ok(Bytes::copy_from_slice(row?.1.value().1))).collect()
+        })
+    }
+
+    pub(super) fn find(&self, source: &StreamName, id: &str) -> Result<Option<Arc<Event>>, JournalError> {
+        let name = source.as_str();
+        self.read(|transaction| {
+            let Some(seq) = transaction.open_table(IDS)?.get((name, id))?.map(|seq| seq.value()) else {
+                return Ok(None);
+            };
+            let event = transaction.open_table(EVENTS)?.get((name, seq))?;
+            Ok(event.and_then(|row| parse(name, seq, row.value().1)))
+        })
+    }
+
+    pub(super) fn document(&self, (stream, kind): &DocumentKey) -> Result<Option<Bytes>, JournalError> {
+        self.read(|transaction| {
+            let document = transaction.open_table(DOCUMENTS)?.get((stream.as_str(), *kind))?;
+            Ok(document.map(|json| Bytes::copy_from_slice(json.value())))
+        })
+    }
+
+    pub(super) fn sources_pending(&self) -> Result<Vec<StreamName>, JournalError> {
+        let mut names = BTreeSet::new();
+        self.read(|transaction| {
+            for row in transaction.open_table(PENDING)?.iter()? {
+                names.extend(row?.0.value().0.parse::<StreamName>());
+            }
+            Ok(())
+        })?;
+        names.extend(self.sources()?.into_iter().filter(|name| name.as_str().ends_with("/_global")));
+        Ok(names.into_iter().collect())
+    }
+
+    pub(super) fn sources(&self) -> Result<Vec<StreamName>, JournalError> {
+        self.read(|transaction| {
+            let mut names = Vec::new();
+            for row in transaction.open_table(SEQS)?.iter()? {
+                names.extend(row?.0.value().parse::<StreamName>());
+            }
+            Ok(names)
+        })
+    }
+
+    /// Up to [`limits::JOURNAL_SWEEP_MAX`] records of `source` that a sweep drops.
+    pub(super) fn stale(
+        &self,
+        source: &StreamName,
+        before_ms: i64,
+        keep: usize,
+    ) -> Result<Vec<(StreamName, u64)>, JournalError> {
+        let name = source.as_str();
+        self.read(|transaction| {
+            let events = transaction.open_table(EVENTS)?;
+            let pending = transaction.open_table(PENDING)?;
+            let mut stale = Vec::new();
+            let Some(newest) = events.range(all_of(name))?.rev().nth(keep).transpose()? else { return Ok(stale) };
+            for row in events.range((name, 0)..=newest.0.value())? {
+                let (key, value) = row?;
+                // Seqs are given in the order of time, so nothing further on is older.
+                if value.value().0 >= before_ms || stale.len() >= limits::JOURNAL_SWEEP_MAX {
+                    break;
+                }
+                if pending.get(key.value())?.is_none() {
+                    stale.push((source.clone(), key.value().1));
+                }
+            }
+            Ok(stale)
+        })
+    }
+}
+
+fn opened(database: &Option<Database>) -> Result<&Database> {
+    database.as_ref().ok_or(redb::Error::DatabaseClosed)
+}
+
+/// Makes the tables in a new file; refuses a file that has others.
+fn prepare(database: &Database) -> Result<(), JournalError> {
+    let wrong = |what: &str| Err(JournalError::Storage(what.into()));
+    let reading = database.begin_read().map_err(redb::Error::from)?;
+    match reading.open_table(META) {
+        Ok(meta) => match meta.get(VERSION.0).map_err(redb::Error::from)?.map(|version| version.value()) {
+            Some(version) if version == VERSION.1 => return Ok(()),
+            _ => return wrong("another version of hawker wrote this journal"),
+        },
+        Err(TableError::Storage(error)) => return Err(redb::Error::from(error).into()),
+        Err(_) if reading.list_tables().map_err(redb::Error::from)?.next().is_none() => {}
+        Err(_) => return wrong("this database is no event journal"),
+    }
+    let transaction = database.begin_write().map_err(redb::Error::from)?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        tables.meta.insert(VERSION.0, VERSION.1).map_err(redb::Error::from)?;
+        tables.close()?;
+    }
+    transaction.commit().map_err(redb::Error::from)?;
+    Ok(())
+}
+
+struct Tables<'txn> {
+    events: Table<'txn, (&'static str, u64), (i64, &'static [u8])>,
+    ids: Table<'txn, (&'static str, &'static str), u64>,
+    pending: Table<'txn, (&'static str, u64), ()>,
+    seqs: Table<'txn, &'static str, u64>,
+    documents: Table<'txn, (&'static str, &'static str), &'static [u8]>,
+    meta: Table<'txn, &'static str, u64>,
+    held_bytes: u64,
+}
+
+impl<'txn> Tables<'txn> {
+    fn open(transaction: &'txn WriteTransaction) -> Result<Self> {
+        let meta = transaction.open_table(META)?;
+        let held_bytes = meta.get(HELD_BYTES)?.map_or(0, |bytes| bytes.value());
+        Ok(Self {
+            events: transaction.open_table(EVENTS)?,
+            ids: transaction.open_table(IDS)?,
+            pending: transaction.open_table(PENDING)?,
+            seqs: transaction.open_table(SEQS)?,
+            documents: transaction.open_table(DOCUMENTS)?,
+            meta,
+            held_bytes,
+        })
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.meta.insert(HELD_BYTES, self.held_bytes)?;
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let now_ms = clock::unix_ms();
+        for event in &batch.events {
+            self.put_event(event, now_ms)?;
+        }
+        for ((stream, kind), json) in &batch.documents {
+            self.put_document((stream.as_str(), kind), json.as_deref())?;
+        }
+        for (source, seq) in &batch.reserved {
+            self.raise_seq(source.as_str(), *seq)?;
+        }
+        for (source, seq) in &batch.dropped {
+            self.drop_event(source.as_str(), *seq)?;
+        }
+        Ok(())
+    }
+
+    fn put_event(&mut self, event: &Event, now_ms: i64) -> Result<()> {
+        let (source, seq, id) = (event.head.source.as_str(), event.head.seq, event.head.id.as_str());
+        let known = self.ids.get((source, id))?.map(|seq| seq.value());
+        for replaced in known.into_iter().chain([seq]) {
+            self.drop_event(source, replaced)?;
+        }
+        self.events.insert((source, seq), (now_ms, &*event.json))?;
+        self.ids.insert((source, id), seq)?;
+        self.pending.insert((source, seq), ())?;
+        self.held_bytes += row_bytes(&event.json);
+        self.raise_seq(source, seq)
+    }
+
+    fn drop_event(&mut self, source: &str, seq: u64) -> Result<()> {
+        let Some(row) = self.events.remove((source, seq))? else { return Ok(()) };
+        let json = row.value().1;
+        self.held_bytes = self.held_bytes.saturating_sub(row_bytes(json));
+        if let Some(event) = parse(source, seq, json) {
+            self.ids.remove((source, event.head.id.as_str()))?;
+        }
+        self.pending.remove((source, seq))?;
+        Ok(())
+    }
+
+    fn put_document(&mut self, key: (&str, &str), json: Option<&[u8]>) -> Result<()> {
+        let old = match json {
+            Some(json) => self.documents.insert(key, json)?,
+            None => self.documents.remove(key)?,
+        };
+        let freed = old.map_or(0, |old| row_bytes(old.value()));
+        self.held_bytes = (self.held_bytes + json.map_or(0, row_bytes)).saturating_sub(freed);
+        Ok(())
+    }
+
+    fn raise_seq(&mut self, source: &str, seq: u64) -> Result<()> {
+        let highest = self.seqs.get(source)?.map(|highest| highest.value());
+        if highest.is_none() {
+            self.held_bytes += row_bytes([]);
+        }
+        if highest.is_none_or(|highest| highest < seq) {
+            self.seqs.insert(source, seq)?;
+        }
+        Ok(())
+    }
+}
+
+fn all_of(source: &str) -> std::ops::RangeInclusive<(&str, u64)> {
+    (source, 0)..=(source, u64::MAX)
+}
+
+fn row_bytes(value: impl AsRef<[u8]>) -> u64 {
+    size(value.as_ref().len()) + ROW_BYTES
+}
+
+fn size(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// A record that this version can't read is passed over: one bad row must not keep a room from going on.
+fn parse(source: &str, seq: u64, json: &[u8]) -> Option<Arc<Event>> {
+    let event = Event::from_json(json);
+    event.map(Arc::new).inspect_err(|error| tracing::warn!(source, seq, %error, "unreadable record passed over")).ok()
+}
