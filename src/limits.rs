@@ -107,6 +107,18 @@ pub const EVENT_KEYS_MAX: usize = 64;
 pub const EVENT_KID_BYTES_MAX: usize = 64;
 /// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
 pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);
+/// Keys that may be set in a room at once; another one is refused with 422.
+pub const ROOM_KEYS_MAX: usize = 64;
+/// Events that a room keeps for joiners: keys, announced ones and running ones; the oldest go first.
+pub const ROOM_EVENTS_MAX: usize = 512;
+/// Deleted keys, and dropped ids, that a room remembers so that late copies don't bring them back.
+pub const ROOM_MARKS_MAX: usize = 64;
+/// Rooms with events that an origin knows at once, live or not; events for more are refused.
+pub const ROOMS_MAX: usize = 20_000;
+/// Accepted events that a follower of the API may be behind before he is sent to the log.
+pub const EVENT_FEED_MAX: usize = 256;
+/// Farthest that an event may be scheduled ahead.
+pub const EVENT_AHEAD_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 
 // --- Event journal ----------------------------------------------------------------------------------
 
@@ -122,6 +134,8 @@ pub const JOURNAL_CANCEL_BYTES: u64 = 1024 * 1024;
 pub const JOURNAL_LOAD_MAX: usize = 4096;
 /// Records that one commit of a sweep drops, so that no event waits long behind it.
 pub const JOURNAL_SWEEP_MAX: usize = 1024;
+/// Newest records of a source that stay in the journal however old they are: what a room is made of.
+pub const JOURNAL_KEEP: usize = ROOM_EVENTS_MAX;
 /// Memory for the journal's pages.
 pub const JOURNAL_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -157,10 +171,8 @@ pub const MOQ_DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
 pub const MOQ_METADATA_MAX: usize = 64;
 /// Longest publisher metadata key or string in the line track; a longer value is left behind.
 pub const MOQ_METADATA_STRING_BYTES_MAX: usize = 4 * 1024;
-/// Records that begin an `events` group; older ones are left out.
+/// Events that a group of the line repeats for readers that were away; older ones are left out.
 pub const MOQ_EVENTS_RECENT_MAX: usize = 64;
-/// The same in bytes.
-pub const MOQ_EVENTS_RECENT_BYTES_MAX: usize = 32 * 1024;
 /// Records after which an `events` group is rolled.
 pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
 /// QUIC handshakes in flight per listener before peers must prove their address (Retry).

@@ -190,7 +190,7 @@ impl Node {
         let auth = Arc::new(Auth::new(&config.auth));
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
         let egress = Arc::new(Egress::new(&settings, lag_us_max));
-        let hub = Hub::new(settings);
+        let hub = Hub::new(settings, None);
         Self {
             relay: Relay::new(hub.clone(), auth.clone(), metrics.clone(), config.hub.lag_max()),
             auth,

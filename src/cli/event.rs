@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Outcome, dev, root_cause, sentence};
 use crate::{
-    media::{StreamName, event::Op},
+    media::{
+        StreamName,
+        event::{BadEvent, Kind, Op},
+    },
     secret::Secret,
 };
 
@@ -47,8 +50,8 @@ pub struct Args {
 /// Why an event was not sent.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error("{kind} needs {field}=… to make its key; or give --key")]
-    NoKey { kind: String, field: &'static str },
+    #[error("{0}; or give --key")]
+    NoKey(#[from] BadEvent),
     #[error("a set or delete needs a key: give --key")]
     SetWithoutKey,
     #[error("no --api and no running `hawker dev` ({}: {source})", .path.display())]
@@ -85,7 +88,7 @@ fn body(args: &Args) -> Result<Value, Failed> {
     let data: Map<String, Value> = args.data.iter().cloned().collect();
     let (op, key) = match (&args.op, &args.key) {
         (Some(op), key) => (*op, key.clone()),
-        (None, Some(key)) => (known(&args.kind).map_or(Op::Set, |(op, _)| op), Some(key.clone())),
+        (None, Some(key)) => (Kind::of(&args.kind).map_or(Op::Set, |kind| kind.op), Some(key.clone())),
         (None, None) => by_type(&args.kind, &data)?,
     };
     if op != Op::Fire && key.is_none() {
@@ -103,59 +106,12 @@ fn body(args: &Args) -> Result<Value, Failed> {
     Ok(body)
 }
 
-/// How a type's key is made.
-#[derive(Clone, Copy)]
-enum Key {
-    None,
-    Fixed(&'static str),
-    /// The prefix and the data field that follows it.
-    Of(&'static str, &'static str),
-}
-
-/// The contract's table of types.
-fn known(kind: &str) -> Option<(Op, Key)> {
-    let (op, key) = match kind {
-        "card.show" => (Op::Set, Key::Fixed("card:main")),
-        "card.hide" => (Op::Delete, Key::Fixed("card:main")),
-        "list.set" => (Op::Set, Key::Fixed("list")),
-        "sale.start" => (Op::Set, Key::Of("sale", "id")),
-        "sale.end" => (Op::Delete, Key::Of("sale", "id")),
-        "stock.update" => (Op::Set, Key::Of("stock", "sku")),
-        "price.update" => (Op::Set, Key::Of("price", "sku")),
-        "coupon.offer" => (Op::Set, Key::Of("coupon", "id")),
-        "coupon.end" => (Op::Delete, Key::Of("coupon", "id")),
-        "poll.open" => (Op::Set, Key::Of("poll", "id")),
-        "poll.tally" => (Op::Set, Key::Of("poll", "id")),
-        "poll.close" => (Op::Delete, Key::Of("poll", "id")),
-        "lottery.open" => (Op::Set, Key::Of("lottery", "id")),
-        "host.set" => (Op::Set, Key::Of("host", "role")),
-        "chapter.start" => (Op::Set, Key::Fixed("chapter")),
-        "theme.set" => (Op::Set, Key::Fixed("theme")),
-        "vr.set" => (Op::Set, Key::Fixed("vr")),
-        "rank.set" => (Op::Set, Key::Fixed("rank")),
-        "rain.start" | "lottery.draw" | "prompt.show" | "gift.send" | "cancel" => (Op::Fire, Key::None),
-        _ => return None,
-    };
-    Some((op, key))
-}
-
 /// What the contract says of a type; a type it doesn't know happens once.
-fn by_type(kind: &str, data: &Map<String, Value>) -> Result<(Op, Option<String>), Failed> {
-    let (op, key) = known(kind).unwrap_or((Op::Fire, Key::None));
-    let key = match key {
-        Key::None => None,
-        Key::Fixed(key) => Some(key.to_owned()),
-        Key::Of(prefix, field) => {
-            let id = match data.get(field) {
-                Some(Value::String(id)) => id.clone(),
-                Some(Value::Number(id)) => id.to_string(),
-                _ => return Err(Failed::NoKey { kind: kind.to_owned(), field }),
-            };
-            let suffix = if kind == "poll.tally" { ":tally" } else { "" };
-            Some(format!("{prefix}:{id}{suffix}"))
-        }
-    };
-    Ok((op, key))
+fn by_type(kind: &str, data: &Map<String, Value>) -> Result<(Op, Option<String>), BadEvent> {
+    match Kind::of(kind) {
+        Some(known) => Ok((known.op, known.key_of(data)?)),
+        None => Ok((Op::Fire, None)),
+    }
 }
 
 /// The API's address and token: as given, or those of the running `hawker dev`.

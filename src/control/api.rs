@@ -126,7 +126,11 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::Bad(bad) => bad.into(),
             Refused::NotLive => Self::new(StatusCode::CONFLICT, refused.to_string()),
-            Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, refused.to_string()),
+            Refused::TooFast { .. } | Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, refused.to_string()),
+            Refused::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, refused.to_string()),
+            Refused::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()),
+            Refused::NotOrigin => Self::new(StatusCode::MISDIRECTED_REQUEST, refused.to_string()),
+            Refused::UnknownEvent => Self::new(StatusCode::NOT_FOUND, refused.to_string()),
         }
     }
 }
@@ -188,11 +192,7 @@ async fn post_event(
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "this node is an edge: post events to the origin"));
     }
     let (draft, at) = parse_draft(&read_body(body).await?)?;
-    let Some(stream) = api.hub.get(&name) else {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("no stream {name}")));
-    };
-    let event = stream.publish_event(draft, at).await?;
-    api.metrics.events_published.inc();
+    let event = api.hub.publish_event(&name, draft, Some(at)).await?.event;
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((StatusCode::CREATED, json, event.json.clone()).into_response())
 }

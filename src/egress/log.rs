@@ -48,6 +48,7 @@ impl SessionLog {
         self.stream.bytes_out.inc_by(now.bytes - before.bytes);
         self.stream.frames_skipped.inc_by(now.frames_skipped - before.frames_skipped);
         self.metrics.events_delivered.inc_by(now.events - before.events);
+        self.metrics.events_replayed.inc_by(now.events_replayed - before.events_replayed);
     }
 
     /// Notes why the session ends, where it isn't the viewer's leaving.
@@ -58,12 +59,12 @@ impl SessionLog {
 
 impl Drop for SessionLog {
     fn drop(&mut self) {
-        let Counters { frames, frames_skipped, events, bytes } = self.counters;
+        let Counters { frames, frames_skipped, events, events_replayed, bytes } = self.counters;
         let protocol = self.carriage.protocol();
         self.metrics.session_ended(protocol, self.reason);
         tracing::info!(
             protocol = protocol.as_str(), stream = %self.name, peer = %self.peer, reason = self.reason,
-            secs = self.began.elapsed().as_secs_f32(), frames, frames_skipped, events, bytes,
+            secs = self.began.elapsed().as_secs_f32(), frames, frames_skipped, events, events_replayed, bytes,
             "viewer left"
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::tags::{Carriage, Egress, TagEntry};
+use super::tags::{Carriage, Egress, HeadTags, TagEntry};
 use crate::{
     hub::{Cursor, End, Entry, EntryKind, Muxed, Read, Viewer},
     media::{Codec, Scalar, Tracks},
@@ -20,6 +20,8 @@ pub struct Counters {
     pub frames_skipped: u64,
     /// Events sent.
     pub events: u64,
+    /// Events of snapshots sent.
+    pub events_replayed: u64,
     /// Bytes sent.
     pub bytes: u64,
 }
@@ -28,10 +30,10 @@ pub struct Counters {
 pub struct Session {
     carriage: Carriage,
     cursor: Cursor<TagEntry>,
-    /// The tracks to tell before the next tag.
-    head: Option<Arc<Tracks>>,
-    /// The tracks he was told last.
-    told: Option<Arc<Tracks>>,
+    /// What to tell before the next tag.
+    head: Option<Arc<HeadTags>>,
+    /// What he was told last.
+    told: Option<Arc<HeadTags>>,
     counters: Counters,
     _muxed: Muxed<TagEntry>,
     viewer: Viewer,
@@ -79,15 +81,15 @@ impl Session {
         let first = out.len();
         match read {
             Read::Skipped { frames } => self.counters.frames_skipped += frames,
-            Read::Entry { entry: TagEntry::Head(tracks), .. } => self.head = Some(tracks),
+            Read::Entry { entry: TagEntry::Head(head), .. } => self.head = Some(head),
             Read::Entry { entry, .. } => {
                 match entry.kind() {
                     EntryKind::Event => self.counters.events += 1,
                     _ => self.counters.frames += 1,
                 }
                 if let TagEntry::Tag(tag) = entry {
-                    if let Some(tracks) = self.head.take() {
-                        self.tell_tracks(tracks, tag.ts_ms, out);
+                    if let Some(head) = self.head.take() {
+                        self.tell(head, tag.ts_ms, out);
                     }
                     out.extend(tag.slices.iter().cloned());
                 }
@@ -97,22 +99,29 @@ impl Session {
     }
 
     /// `onMetaData` once (a second one stops mpegts.js dispatching), sequence headers where they change (with
-    /// each one players begin their decoders anew).
-    fn tell_tracks(&mut self, tracks: Arc<Tracks>, ts_ms: u32, out: &mut Vec<Bytes>) {
-        let told = self.told.replace(tracks.clone());
+    /// each one players begin their decoders anew), the room once, and again where he can't have followed it.
+    fn tell(&mut self, head: Arc<HeadTags>, ts_ms: u32, out: &mut Vec<Bytes>) {
+        let tracks = &head.tracks;
+        let told = self.told.replace(head.clone());
         if told.is_none() {
             if self.carriage == Carriage::Flv {
                 out.push(flv::header(tracks.video.is_some(), tracks.audio.is_some()));
             }
-            let metadata = TagBody::script(script::on_metadata(&metadata(&tracks, ts_ms)));
+            let metadata = TagBody::script(script::on_metadata(&metadata(tracks, ts_ms)));
             // At 0 whenever the viewer joins: to ffmpeg, an onMetaData of any other time is a subtitle.
             out.extend(self.carriage.wrap(0, &metadata));
         }
-        let told = told.unwrap_or_default();
-        let video = tracks.video.as_ref().filter(|_| tracks.video != told.video).map(TagBody::video_config);
-        let audio = tracks.audio.as_ref().filter(|_| tracks.audio != told.audio).map(TagBody::audio_config);
+        let before = told.as_ref().map(|told| told.tracks.clone()).unwrap_or_default();
+        let video = tracks.video.as_ref().filter(|_| tracks.video != before.video).map(TagBody::video_config);
+        let audio = tracks.audio.as_ref().filter(|_| tracks.audio != before.audio).map(TagBody::audio_config);
         for config in [video, audio].iter().flatten() {
             out.extend(self.carriage.wrap(ts_ms, config));
+        }
+        if told.is_none_or(|told| told.resync != head.resync) {
+            self.counters.events_replayed += head.events;
+            for snapshot in &head.snapshots {
+                out.extend(self.carriage.wrap(ts_ms, snapshot));
+            }
         }
     }
 }

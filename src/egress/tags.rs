@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
-    media::{Event, Frame, Item, StreamName, TrackKind, Tracks},
+    media::{Event, Frame, Head, Item, StreamName, TrackKind, Tracks},
     observe::metrics::Protocol,
     proto::{
         flv::{
@@ -58,17 +58,30 @@ impl Egress {
     }
 
     pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage) -> Muxed<TagEntry> {
-        self.pool.attach((stream.name().clone(), carriage), stream, || TagMux::new(carriage))
+        self.pool.attach((stream.name().clone(), carriage), stream, || {
+            TagMux::new(stream.name().clone(), carriage)
+        })
     }
 }
 
 /// One entry of a muxed line of tags.
 #[derive(Debug, Clone)]
 pub(super) enum TagEntry {
-    /// The tracks from here on. The tags that tell them are made per viewer: they carry his start time.
-    Head(Arc<Tracks>),
+    /// What a joiner needs from here on. The tags that tell it are made per viewer: they carry his start time.
+    Head(Arc<HeadTags>),
     /// A tag, wrapped.
     Tag(Tag),
+}
+
+/// What a joiner is told first.
+#[derive(Debug)]
+pub(super) struct HeadTags {
+    pub(super) tracks: Arc<Tracks>,
+    /// The room: bodies of script tags.
+    pub(super) snapshots: Vec<TagBody>,
+    /// Events in them.
+    pub(super) events: u64,
+    pub(super) resync: u64,
 }
 
 /// A wrapped tag.
@@ -106,7 +119,10 @@ impl Entry for TagEntry {
 
 struct TagMux {
     carriage: Carriage,
+    name: StreamName,
     tracks: Arc<Tracks>,
+    /// Goes before the next frame, whose time it is told at.
+    head: Option<Arc<Head>>,
     /// Stream time of tag time 0, in whole milliseconds.
     base_ms: Option<i64>,
     /// Events that go before the next frame: a tag takes the DTS of the video tag it precedes.
@@ -114,8 +130,8 @@ struct TagMux {
 }
 
 impl TagMux {
-    fn new(carriage: Carriage) -> Self {
-        Self { carriage, tracks: Arc::default(), base_ms: None, events: Vec::new() }
+    fn new(name: StreamName, carriage: Carriage) -> Self {
+        Self { carriage, name, tracks: Arc::default(), head: None, base_ms: None, events: Vec::new() }
     }
 
     /// Milliseconds on the tags' timeline, always by floor from the one microsecond clock, never cumulative.
@@ -139,6 +155,10 @@ impl TagMux {
             return;
         }
         let ts_ms = wrap_ms(ts_ms);
+        if let Some(head) = self.head.take() {
+            let head = self.head_tags(&head);
+            out.push(TagEntry::Head(Arc::new(head)), group);
+        }
         for event in std::mem::take(&mut self.events) {
             let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
             if let Some(body) = live_event(&event, pts_ms) {
@@ -147,6 +167,20 @@ impl TagMux {
         }
         let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
         out.push(self.tag(kind, frame.dts_us, ts_ms, &body), group);
+    }
+
+    fn head_tags(&mut self, head: &Head) -> HeadTags {
+        // Milliseconds stay exact in a double for 285,000 years.
+        let ts_ms = self.tag_ms(head.at.pts_us) as f64;
+        let parts = head.snapshots(&self.name, SNAPSHOT_BYTES_MAX);
+        let count = parts.len();
+        let part = |index| (count > 1).then_some((index, count));
+        let snapshots = parts.iter().enumerate().map(|(index, json)| {
+            let kind = LiveEventKind::Snapshot { part: part(index) };
+            TagBody::script(LiveEvent { ts_ms, replay: true, kind, json }.encode())
+        });
+        let events = (head.room.replay(head.at).len() + head.global.replay(head.at).len()) as u64;
+        HeadTags { tracks: head.tracks.clone(), snapshots: snapshots.collect(), events, resync: head.resync }
     }
 
     /// `None` for a frame of a track that was never described.
@@ -174,9 +208,9 @@ impl Mux for TagMux {
 
     fn handle_item(&mut self, item: Item, group: u64, out: &Ring<TagEntry>) {
         match item {
-            Item::Config(tracks) => {
-                self.tracks = tracks.clone();
-                out.push(TagEntry::Head(tracks), group);
+            Item::Head(head) => {
+                self.tracks = head.tracks.clone();
+                self.head = Some(head);
             }
             Item::Event(event) => self.events.push(event),
             Item::Frame(frame) => self.frame(&frame, group, out),
@@ -189,6 +223,9 @@ impl Mux for TagMux {
         }
     }
 }
+
+/// Longest snapshot in one tag: a string has at most 65,535 bytes, and what stands around the events takes some.
+const SNAPSHOT_BYTES_MAX: usize = 50_000;
 
 /// The 32 bits that FLV and RTMP carry. Data from before the first frame is at 0.
 fn wrap_ms(ms: i64) -> u32 {

@@ -3,27 +3,39 @@
 //! Invariants: the hub knows neither protocols nor sockets; pushing never waits for a reader; a viewer is a
 //! cursor and a count. Only the hub knows both who publishes and who watches.
 
+mod draft;
 mod journal;
 mod mux;
+mod origin;
 mod publisher;
 mod ring;
+mod schedule;
 mod stream;
 mod timeline;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use self::{
     journal::{DocumentKey, Journal, JournalError, Loaded, Record},
     mux::{Mux, Muxed, Pool},
+    origin::{At, Origin, Published, Refused},
     publisher::{Publisher, Replaced},
     ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},
     stream::{State, Stats, Stream},
-    timeline::{At, Refused},
 };
-use crate::{limits, media::StreamName, task};
+use self::{origin::begin_seq, timeline::Timeline};
+use crate::{
+    limits,
+    media::{Room, StreamName},
+    task,
+};
 
 /// What an operator may tune.
 #[derive(Debug, Clone)]
@@ -55,6 +67,12 @@ pub struct Hub {
     streams: RwLock<BTreeMap<StreamName, Entered>>,
     /// Changes whenever the set of servable streams does.
     version: watch::Sender<u64>,
+    /// Takes events; none on an edge.
+    origin: Option<Arc<Origin>>,
+    /// The rooms that an origin has at hand, live or not.
+    timelines: Mutex<HashMap<StreamName, Arc<Mutex<Timeline>>>>,
+    /// What is so in all rooms, by the name of the room that stands for them.
+    globals: Mutex<HashMap<StreamName, Arc<RwLock<Arc<Room>>>>>,
 }
 
 struct Entered {
@@ -88,9 +106,16 @@ impl Door {
 pub struct Full;
 
 impl Hub {
-    /// An empty hub.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, streams: RwLock::default(), version: watch::Sender::new(0) })
+    /// An empty hub. With an origin it takes events.
+    pub fn new(settings: Settings, origin: Option<Arc<Origin>>) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            streams: RwLock::default(),
+            version: watch::Sender::new(0),
+            origin,
+            timelines: Mutex::default(),
+            globals: Mutex::default(),
+        })
     }
 
     /// The settings it was made with.
@@ -184,12 +209,14 @@ impl Hub {
     }
 
     fn enter(&self, name: &StreamName, door: Door) -> Result<Arc<Stream>, Full> {
+        // The journal may have to be read: not while others wait for the map.
+        let timeline = self.timeline_of(name);
         let mut streams = self.streams.write();
         if !streams.contains_key(name) {
             if streams.len() >= door.streams_max() {
                 return Err(Full);
             }
-            let stream = Stream::new(name.clone(), &self.settings);
+            let stream = Stream::new(name.clone(), &self.settings, timeline, self.global_cell(name));
             streams.insert(name.clone(), Entered { stream, announced: false });
         }
         let Some(entered) = streams.get_mut(name) else { return Err(Full) };
@@ -205,6 +232,28 @@ impl Hub {
             self.version.send_modify(|version| *version += 1);
         }
         Ok(stream)
+    }
+
+    /// The timeline that a stream of this name has. Where events can't be taken it is the stream's own.
+    fn timeline_of(&self, name: &StreamName) -> Arc<Mutex<Timeline>> {
+        match self.timeline(name) {
+            Ok(timeline) => timeline,
+            Err(refused) => {
+                if self.origin.is_some() {
+                    tracing::warn!(stream = %name, %refused, "the room's events are not at hand");
+                }
+                Arc::new(Mutex::new(Timeline::new(name.clone(), begin_seq())))
+            }
+        }
+    }
+
+    /// Where the streams of an organisation look up what is so in all its rooms.
+    fn global_cell(&self, name: &StreamName) -> Arc<RwLock<Arc<Room>>> {
+        let Some(global) = name.global() else { return Arc::default() };
+        let mut globals = self.globals.lock();
+        // Cells that no stream holds any more, and that say nothing.
+        globals.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.read().is_empty());
+        globals.entry(global).or_default().clone()
     }
 
     /// Forgets a stream that nobody publishes, announces or waits for.

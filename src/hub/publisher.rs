@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     clock, limits,
-    media::{Data, Event, Frame, Item, TrackKind, Tracks, time::Rebase},
+    media::{Data, Event, Frame, Head, Item, Room, TrackKind, Tracks, event::Moment, time::Rebase},
+    task,
 };
 
 /// A newer session publishes the stream.
@@ -62,7 +63,7 @@ impl Publisher {
     /// Announces the tracks as they are from here on.
     pub fn set_tracks(&mut self, tracks: Tracks) -> Result<(), Replaced> {
         self.with_line(|stream, line, rebase| {
-            let epoch = line.epoch_of(rebase);
+            let epoch = line.epoch_of(stream, rebase);
             line.set_tracks(stream, Tracks { epoch, ..tracks }.into(), line.group);
         })
     }
@@ -70,8 +71,8 @@ impl Publisher {
     /// Pushes a frame that carries the publisher's own timestamps.
     pub fn push_frame(&mut self, mut frame: Frame) -> Result<(), Replaced> {
         self.with_line(|stream, line, rebase| {
-            let offset = line.rebase(rebase, frame.dts_us) - frame.dts_us;
-            let epoch = line.timeline.epoch;
+            let offset = line.rebase(stream, rebase, frame.dts_us) - frame.dts_us;
+            let epoch = stream.timeline().lock().epoch;
             if line.tracks.epoch != epoch {
                 let tracks = Tracks { epoch, ..Tracks::clone(&line.tracks) };
                 line.set_tracks(stream, tracks.into(), line.group);
@@ -96,12 +97,28 @@ impl Publisher {
 
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
+        let global = self.stream.name().is_global();
+        let mut spread = Vec::new();
         self.with_line(|stream, line, _| match item {
             Item::Frame(frame) => line.push_frame(stream, frame, Some(group)),
-            Item::Event(event) => line.hold_event(stream, event),
-            Item::Config(tracks) => line.set_tracks(stream, tracks, group),
+            Item::Event(event) => {
+                if global {
+                    spread.push(event.clone());
+                }
+                line.hold_event(stream, event);
+            }
+            Item::Head(head) => {
+                let missed = line.follow_head(stream, &head, group);
+                if global {
+                    spread = missed;
+                }
+            }
             Item::Data(_) => stream.ring().push(item, group),
-        })
+        })?;
+        if global {
+            self.hub.spread(&self.stream, &spread);
+        }
+        Ok(())
     }
 
     /// Ends the stream: the publisher said that he is done.
@@ -121,11 +138,11 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let mut line = self.stream.line.lock();
+        let line = self.stream.line.lock();
         if *self.stream.generation.borrow() != self.generation || self.stream.ring().is_closed() {
             return;
         }
-        line.timeline.pause();
+        self.stream.timeline().lock().pause();
         self.stream.state.send_replace(State::Interrupted);
         drop(line);
         self.hub.clone().end_unless_resumed(self.stream.clone(), self.generation);
@@ -134,36 +151,83 @@ impl Drop for Publisher {
 
 impl Line {
     /// The epoch of a session whose clock may not have been placed yet.
-    fn epoch_of(&mut self, rebase: &mut Option<Rebase>) -> u64 {
+    fn epoch_of(&mut self, stream: &Stream, rebase: &mut Option<Rebase>) -> u64 {
         if rebase.is_none() {
-            *rebase = Some(self.begin_session());
+            *rebase = Some(self.begin_session(stream));
         }
-        self.timeline.epoch
+        stream.timeline().lock().epoch
     }
 
     fn set_tracks(&mut self, stream: &Stream, tracks: Arc<Tracks>, group: u64) {
         if self.tracks != tracks {
-            self.tracks = tracks.clone();
-            stream.ring().push(Item::Config(tracks), group);
+            self.tracks = tracks;
+            let now = stream.timeline().lock().now();
+            self.push_head(stream, now, group);
         }
     }
 
-    fn rebase(&mut self, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
+    /// Takes over what another node says of the place where its line is. Gives the events that were missed here.
+    fn follow_head(&mut self, stream: &Stream, head: &Head, group: u64) -> Vec<Arc<Event>> {
+        let mut timeline = stream.timeline().lock();
+        let missed = head.room.beyond(&timeline.room);
+        let first = self.head.is_none();
+        // Viewers who followed the line to here know this room; those who saw a gap in it don't.
+        let agrees = missed.is_empty() && timeline.room.replay(head.at).len() == head.room.replay(head.at).len();
+        timeline.room.replace(&head.room);
+        drop(timeline);
+        if !first && !agrees {
+            self.resync += 1;
+        }
+        let changed = self.tracks != head.tracks;
+        self.tracks = head.tracks.clone();
+        if changed || first || !agrees {
+            self.push_head(stream, head.at, group);
+        }
+        missed
+    }
+
+    /// Puts the head in force from here on into the line.
+    fn push_head(&mut self, stream: &Stream, at: Moment, group: u64) {
+        let mut timeline = stream.timeline().lock();
+        timeline.room.advance(at);
+        let room = match &self.head {
+            Some(head) if head.room.is_same(&timeline.room) => head.room.clone(),
+            _ => Arc::new(timeline.room.clone()),
+        };
+        drop(timeline);
+        let head = Head { tracks: self.tracks.clone(), room, global: stream.global(), at, resync: self.resync };
+        let head = Arc::new(head);
+        self.head = Some(head.clone());
+        stream.ring().push(Item::Head(head), group);
+    }
+
+    /// Before a start point: joiners there need to know what has changed since the last one.
+    fn refresh_head(&mut self, stream: &Stream, at: Moment) {
+        let told = self.head.as_ref().is_some_and(|head| {
+            let same = |told: &Room, room: &Room| told.is_same(room) && !room.is_moving(at);
+            head.tracks == self.tracks && same(&head.room, &stream.timeline().lock().room) && same(&head.global, &stream.global())
+        });
+        if !told {
+            self.push_head(stream, at, self.group);
+        }
+    }
+
+    fn rebase(&mut self, stream: &Stream, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
         if rebase.is_some_and(|session| session.is_restart(dts_us)) {
             *rebase = None;
         }
-        rebase.get_or_insert_with(|| self.begin_session()).apply(dts_us)
+        rebase.get_or_insert_with(|| self.begin_session(stream)).apply(dts_us)
     }
 
     /// Where a new session's first timestamp lands: behind the last frame by the time that has passed since.
-    fn begin_session(&mut self) -> Rebase {
+    fn begin_session(&mut self, stream: &Stream) -> Rebase {
         match self.newest {
             None => {
                 // The UTC clock once, so that the timeline goes on growing over a restart.
                 Rebase::starting_at(clock::unix_ms().saturating_mul(1000))
             }
             Some((newest_us, at)) => {
-                self.timeline.epoch += 1;
+                stream.timeline().lock().epoch += 1;
                 let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
                 // Whole milliseconds keep the conversions of every egress exact.
                 Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)
@@ -186,23 +250,18 @@ impl Line {
         let carries_events = match frame.track {
             TrackKind::Video => true,
             TrackKind::Audio => {
-                frame.keyframe = self.tracks.video.is_none() && self.begins_audio_group(frame.dts_us);
+                if group.is_none() {
+                    frame.keyframe = self.tracks.video.is_none() && self.begins_audio_group(frame.dts_us);
+                }
                 self.tracks.video.is_none()
             }
         };
         if frame.keyframe {
             self.group = group.unwrap_or(self.group + 1);
+            self.refresh_head(stream, Moment { pts_us: frame.pts_us, wall_ms: clock::unix_ms() });
         }
         if carries_events {
-            for event in std::mem::take(&mut self.held_events) {
-                self.push_event(stream, event);
-            }
-            for event in self.timeline.before_frame(frame.pts_us) {
-                if event.pts_us().is_some_and(|at| at < frame.pts_us) {
-                    stream.stats.events_late.fetch_add(1, Ordering::Relaxed);
-                }
-                self.push_event(stream, event);
-            }
+            self.push_due(stream, frame.pts_us);
         }
         let _ = self.newest.insert((frame.dts_us, clock::now()));
         stream.stats.frames_in.fetch_add(1, Ordering::Relaxed);
@@ -213,13 +272,41 @@ impl Line {
         }
     }
 
+    /// The events that go before the frame with this PTS.
+    fn push_due(&mut self, stream: &Stream, pts_us: i64) {
+        for event in std::mem::take(&mut self.held_events) {
+            self.push_event(stream, event);
+        }
+        let mut timeline = stream.timeline().lock();
+        let reserve = timeline.wants_reserve();
+        let clock = timeline.poll_clock(pts_us);
+        let (due, late) = timeline.before_frame(pts_us);
+        drop(timeline);
+        if let Some(seq) = reserve {
+            reserve_seqs(stream, seq);
+        }
+        stream.stats.events_late.fetch_add(late, Ordering::Relaxed);
+        for event in clock.into_iter().chain(due) {
+            self.push_event(stream, event);
+        }
+    }
+
+    /// A frame without media, to carry events where there are only events.
+    pub(super) fn push_carrier(&mut self, stream: &Stream) {
+        let now_us = clock::unix_ms().saturating_mul(1000);
+        let dts_us = self.newest.map_or(now_us, |(newest_us, _)| now_us.max(newest_us.saturating_add(1)));
+        let frame = Frame { track: TrackKind::Audio, dts_us, pts_us: dts_us, keyframe: true, data: Bytes::new() };
+        let group = Some(self.group + 1);
+        self.push_frame(stream, frame, group);
+    }
+
     fn begins_audio_group(&self, dts_us: i64) -> bool {
         let part = |us: i64| us.div_euclid(AUDIO_GROUP_US);
         self.newest.is_none_or(|(newest_us, _)| part(dts_us) != part(newest_us))
     }
 
     /// Keeps another node's event for its frame: sound, which comes on a track of its own, must not get between.
-    fn hold_event(&mut self, stream: &Stream, event: Arc<Event>) {
+    pub(super) fn hold_event(&mut self, stream: &Stream, event: Arc<Event>) {
         if self.held_events.len() < limits::EVENTS_PENDING_MAX {
             self.held_events.push(event);
         } else {
@@ -227,9 +314,30 @@ impl Line {
         }
     }
 
-    fn push_event(&mut self, stream: &Stream, event: Arc<Event>) {
-        self.timeline.observe(&event);
+    pub(super) fn push_event(&mut self, stream: &Stream, event: Arc<Event>) {
+        // Another room's, or that of all rooms: it passes through here and leaves its state there.
+        if event.head.source == stream.name().as_str() {
+            stream.timeline().lock().enter(&event);
+        }
         stream.stats.events.fetch_add(1, Ordering::Relaxed);
         stream.ring().push(Item::Event(event), self.group);
     }
+}
+
+/// Sets seqs aside for events that are not journaled, so that a restart doesn't give them again.
+fn reserve_seqs(stream: &Stream, seq: u64) {
+    let timeline = stream.timeline().clone();
+    let (source, Some(origin)) = (stream.name().clone(), timeline.lock().origin.clone()) else { return };
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    task::spawn("reserve", async move {
+        let reserved = origin.journal.reserve(&source, seq).await;
+        let mut timeline = timeline.lock();
+        timeline.reserving = false;
+        match reserved {
+            Ok(()) => timeline.reserved = timeline.reserved.max(seq),
+            Err(error) => tracing::warn!(stream = %source, %error, "the room's clock is not told"),
+        }
+    });
 }

@@ -5,24 +5,24 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
     Settings,
+    origin::begin_seq,
     ring::{Bounds, Entry, EntryKind, Ring},
-    timeline::{At, Receipt, Refused, Timeline},
+    timeline::Timeline,
 };
 use crate::{
-    clock, limits,
-    media::{Event, Item, StreamName, Tracks},
+    clock,
+    media::{Event, Head, Item, Room, StreamName, Tracks},
 };
 
 impl Entry for Item {
     fn kind(&self) -> EntryKind {
         match self {
-            Self::Config(_) => EntryKind::Head,
+            Self::Head(_) => EntryKind::Head,
             Self::Event(_) => EntryKind::Event,
             Self::Frame(frame) if frame.keyframe => EntryKind::Start,
             Self::Frame(_) => EntryKind::Follow,
@@ -36,7 +36,7 @@ impl Entry for Item {
             Self::Frame(frame) => frame.data.len(),
             Self::Event(event) => event.json.len(),
             Self::Data(data) => data.amf0.len(),
-            Self::Config(_) => 0,
+            Self::Head(_) => 0,
         }
     }
 
@@ -87,6 +87,10 @@ pub struct Stream {
     ring: Arc<Ring<Item>>,
     /// Held for the length of a push; never across a wait.
     pub(super) line: Mutex<Line>,
+    /// The room's events; they outlive the stream where they are kept. Locked after `line`.
+    timeline: Arc<Mutex<Timeline>>,
+    /// What is so in all rooms of the organisation.
+    global: Arc<RwLock<Arc<Room>>>,
     /// Grows with each publisher; an older one finds himself replaced.
     pub(super) generation: watch::Sender<u64>,
     pub(super) state: watch::Sender<State>,
@@ -97,13 +101,15 @@ pub struct Stream {
 
 /// Where the line stands; outlives each publisher, so that the next one continues it.
 pub(super) struct Line {
-    pub(super) timeline: Timeline,
     pub(super) tracks: Arc<Tracks>,
+    /// The head put into the line last.
+    pub(super) head: Option<Arc<Head>>,
+    pub(super) resync: u64,
     /// Sequence of the group being filled.
     pub(super) group: u64,
     /// DTS of the newest frame and when it came; `None` before the first.
     pub(super) newest: Option<(i64, clock::Instant)>,
-    /// Events from another node that wait for their frame.
+    /// Events from elsewhere that wait for the next frame.
     pub(super) held_events: Vec<Arc<Event>>,
     /// DTS of the newest frame of each track.
     pub(super) newest_video_us: i64,
@@ -111,14 +117,19 @@ pub(super) struct Line {
 }
 
 impl Stream {
-    pub(super) fn new(name: StreamName, settings: &Settings) -> Arc<Self> {
+    pub(super) fn new(
+        name: StreamName,
+        settings: &Settings,
+        timeline: Arc<Mutex<Timeline>>,
+        global: Arc<RwLock<Arc<Room>>>,
+    ) -> Arc<Self> {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
-        // Groups and seqs begin at the UTC millisecond, so that they go on growing over a restart.
-        let begin = u64::try_from(clock::unix_ms()).unwrap_or(0);
         let line = Line {
-            timeline: Timeline::new(name.clone(), begin),
             tracks: Arc::new(Tracks::default()),
-            group: begin,
+            head: None,
+            resync: 0,
+            // Like seqs, so that groups go on growing over a restart.
+            group: begin_seq(),
             newest: None,
             held_events: Vec::new(),
             newest_video_us: i64::MIN,
@@ -127,6 +138,8 @@ impl Stream {
         Arc::new(Self {
             ring: Ring::new(bounds),
             line: Mutex::new(line),
+            timeline,
+            global,
             generation: watch::Sender::new(0),
             state: watch::Sender::new(State::Waiting),
             viewers: watch::Sender::new(0),
@@ -163,23 +176,17 @@ impl Stream {
     /// The configuration at the end of the line.
     pub fn tracks(&self) -> Option<Arc<Tracks>> {
         match self.ring.head() {
-            Some(Item::Config(tracks)) => Some(tracks),
+            Some(Item::Head(head)) => Some(head.tracks.clone()),
             _ => None,
         }
     }
 
-    /// Puts an event into the line beside its frame; returns it stamped.
-    ///
-    /// Waits for the next frame with [`At::Now`], at most [`limits::EVENT_FRAME_WAIT`].
-    pub async fn publish_event(&self, draft: Map<String, Value>, at: At) -> Result<Arc<Event>, Refused> {
-        let receipt = self.line.lock().timeline.accept(draft, at)?;
-        match receipt {
-            Receipt::Stamped(event) => Ok(event),
-            Receipt::Waiting(frame) => match tokio::time::timeout(limits::EVENT_FRAME_WAIT, frame).await {
-                Ok(Ok(event)) => Ok(event),
-                _ => Err(Refused::NotLive),
-            },
-        }
+    pub(super) fn timeline(&self) -> &Arc<Mutex<Timeline>> {
+        &self.timeline
+    }
+
+    pub(super) fn global(&self) -> Arc<Room> {
+        self.global.read().clone()
     }
 
     pub(super) fn viewer_joined(&self) {

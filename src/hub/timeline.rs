@@ -1,242 +1,363 @@
-//! A stream's events: stamping, and waiting for the frame they belong to.
+//! The events of one room: stamping, waiting for their time, and the state they leave.
 //!
 //! The rule everywhere: an event fires on the first displayed frame with PTS >= its `pts_us`. So it enters the
-//! line directly before the first frame, in decode order, whose PTS reaches it.
+//! line directly before the first frame, in decode order, whose PTS reaches that (less `lead_ms`, if it has one).
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex as Turn, broadcast};
 
+use super::{
+    draft::Draft,
+    origin::{At, Origin, Refused},
+};
 use crate::{
     clock, limits,
-    media::{Event, StreamName, event::BadEvent},
+    media::{
+        Event, Room, StreamName,
+        event::{BadEvent, Kind, Moment, Op},
+    },
 };
 
-/// When an event shall fire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// With the next video frame to be forwarded.
-    Now,
-    /// This many milliseconds of room time from now.
-    InMs(u32),
-    /// With the first frame at or after this PTS.
-    PtsUs(i64),
-    /// At this UTC millisecond, for everybody; travels with the next frame.
-    WallMs(i64),
-}
-
-/// Why an event was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The event breaks the contract.
-    #[error("{0}")]
-    Bad(#[from] BadEvent),
-    /// Nobody publishes, or no frame came in time; nothing was accepted.
-    #[error("no frame to carry the event: the stream is not live")]
-    NotLive,
-    /// Too many events of this stream wait for their frame.
-    #[error("{} events already wait for their frame", limits::EVENTS_PENDING_MAX)]
-    TooMany,
-}
-
-/// The receipt of an event given to a timeline.
-pub(super) enum Receipt {
-    /// Stamped at once.
-    Stamped(Arc<Event>),
-    /// Will be stamped with the next frame.
-    Waiting(oneshot::Receiver<Arc<Event>>),
-}
-
-enum Pending {
-    /// Waits for a PTS; already stamped.
-    Stamped(Arc<Event>),
-    /// Takes the PTS of the next frame.
-    Next { draft: Map<String, Value>, receipt: oneshot::Sender<Arc<Event>> },
+/// What the next seq and time of an event are; the origin signs it.
+pub(super) struct Stamp {
+    pub(super) seq: u64,
+    pub(super) time: Value,
 }
 
 pub(super) struct Timeline {
-    source: StreamName,
+    pub(super) source: StreamName,
     /// The last seq given.
     seq: u64,
+    /// No seq up to here is given again after a restart.
+    pub(super) reserved: u64,
+    /// More are on their way to being reserved.
+    pub(super) reserving: bool,
     pub(super) epoch: u64,
-    /// Sorted by PTS, those for the next frame first.
-    pending: VecDeque<Pending>,
-    /// Room clock: PTS of the newest frame and when it came.
+    /// What is so, up to where the line is.
+    pub(super) room: Room,
+    /// Accepted, and not yet in the line; by seq.
+    schedule: BTreeMap<u64, Arc<Event>>,
+    /// The newest frame's PTS and when it came; none while nobody publishes.
     newest: Option<(i64, clock::Instant)>,
-    accepted: HashMap<String, Arc<Event>>,
-    accepted_order: VecDeque<String>,
+    /// Takes events; none on an edge.
+    pub(super) origin: Option<Arc<Origin>>,
+    quota: Quota,
+    /// When a coalesced key was last sent.
+    sent: HashMap<String, clock::Instant>,
+    /// One caller at a time for each id.
+    turns: HashMap<String, Weak<Turn<()>>>,
+    /// The events as they enter the line, for followers of the API.
+    pub(super) feed: broadcast::Sender<Arc<Event>>,
+    clock_sent: Option<clock::Instant>,
 }
 
 impl Timeline {
+    /// A room that nothing is known of.
     pub(super) fn new(source: StreamName, seq: u64) -> Self {
         Self {
             source,
             seq,
+            reserved: 0,
+            reserving: false,
             epoch: 0,
-            pending: VecDeque::new(),
+            room: Room::default(),
+            schedule: BTreeMap::new(),
             newest: None,
-            accepted: HashMap::new(),
-            accepted_order: VecDeque::new(),
+            origin: None,
+            quota: Quota::default(),
+            sent: HashMap::new(),
+            turns: HashMap::new(),
+            feed: broadcast::Sender::new(limits::EVENT_FEED_MAX),
+            clock_sent: None,
         }
     }
 
-    /// Takes an unstamped event. A known `id` gives the event that was stamped for it before.
-    pub(super) fn accept(&mut self, mut draft: Map<String, Value>, at: At) -> Result<Receipt, Refused> {
-        if let Some(event) = self.known(&draft) {
-            return Ok(Receipt::Stamped(event));
+    /// A room of an origin, as its journal has it.
+    pub(super) fn load(source: StreamName, seq: u64, origin: Arc<Origin>) -> Result<Self, Refused> {
+        let loaded = origin.journal.load(&source)?;
+        let mut timeline = Self { origin: Some(origin), ..Self::new(source, seq.max(loaded.seq)) };
+        for record in loaded.records {
+            // The encoder's clock begins anew with this process.
+            let epoch = record.event.head.time.epoch.map_or(0, |epoch| epoch + 1);
+            timeline.epoch = timeline.epoch.max(epoch);
+            if record.pending {
+                timeline.schedule.insert(record.event.head.seq, record.event);
+            } else {
+                timeline.room.apply(&record.event);
+            }
         }
-        draft.entry("id").or_insert_with(|| ulid::Ulid::new().to_string().into());
-        let (newest_us, arrived) = self.newest.ok_or(Refused::NotLive)?;
-        if self.pending.len() >= limits::EVENTS_PENDING_MAX {
+        // What was dropped while it waited stays dropped, even if the mark of it was not written any more.
+        for event in timeline.schedule.values().cloned().collect::<Vec<_>>() {
+            timeline.unschedule_dropped_by(&event);
+        }
+        timeline.room.advance(timeline.now());
+        Ok(timeline)
+    }
+
+    /// The room clock: where the stream is now. Nobody publishing, it goes on by the wall clock.
+    pub(super) fn now(&self) -> Moment {
+        let wall_ms = clock::unix_ms();
+        let pts_us = match self.newest {
+            Some((newest_us, at)) => newest_us.saturating_add(micros(at.elapsed())),
+            None => wall_ms.saturating_mul(1000),
+        };
+        Moment { pts_us, wall_ms }
+    }
+
+    /// True if a frame came a moment ago: events enter the line with the next one.
+    pub(super) fn is_live(&self) -> bool {
+        self.newest.is_some_and(|(_, at)| at.elapsed() < FRAME_SILENCE_MAX)
+    }
+
+    pub(super) fn turn(&mut self, id: &str) -> Arc<Turn<()>> {
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = self.turns.get(id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        self.turns.insert(id.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Refuses what the room has no place for.
+    pub(super) fn admit(&mut self, draft: &Draft) -> Result<(), Refused> {
+        let now = self.now();
+        if let (Op::Set, Some(key)) = (draft.op, &draft.key) {
+            let (keys, known) = self.room.keys(now, key);
+            if keys >= limits::ROOM_KEYS_MAX && !known {
+                return Err(BadEvent::field("/key", "the room has 64 active keys already").into());
+            }
+        }
+        if self.schedule.len() + self.turns.len() > limits::EVENTS_PENDING_MAX {
             return Err(Refused::TooMany);
         }
-        let room_us = newest_us.saturating_add(micros(arrived.elapsed()));
-        match at {
-            At::Now => {
-                // Refuse what is wrong before waiting; the stamp of the dry run is thrown away.
-                self.dry_run(&draft, newest_us)?;
-                let (receipt, waiting) = oneshot::channel();
-                self.queue(Pending::Next { draft, receipt });
-                Ok(Receipt::Waiting(waiting))
+        if draft.op == Op::Fire && draft.at == At::Now && draft.kind != "cancel" && !self.is_ready() {
+            return Err(Refused::NotLive);
+        }
+        let (rate_per_s, burst) = self.origin.as_ref().map_or((0, 0), |origin| (origin.rate_per_s, origin.burst));
+        self.quota.take(rate_per_s, burst)
+    }
+
+    /// One-shots for all rooms need no frame here.
+    fn is_ready(&self) -> bool {
+        self.newest.is_some() || self.source.is_global()
+    }
+
+    /// Gives the next seq, or `again` that of an event that missed its frame, and the time that `at` means now.
+    pub(super) fn stamp(&mut self, at: At, commit: Duration, again: Option<u64>) -> Stamp {
+        let seq = again.unwrap_or_else(|| {
+            self.seq += 1;
+            self.seq
+        });
+        let now = self.now();
+        let global = self.source.is_global();
+        let time = match at {
+            At::Now if self.newest.is_none() => json!({"mode": "asap", "wall_ms": now.wall_ms}),
+            // The frame that is next once the event is durable.
+            At::Now => self.pts_time(now, now.pts_us.saturating_add(micros(commit))),
+            At::InMs(ms) if global => json!({"mode": "wall", "wall_ms": now.wall_ms.saturating_add(ms.into())}),
+            At::InMs(ms) => self.pts_time(now, now.pts_us.saturating_add(i64::from(ms).saturating_mul(1000))),
+            At::PtsUs(pts_us) => self.exact_pts_time(now, pts_us),
+            At::WallMs(wall_ms) => json!({"mode": "wall", "wall_ms": wall_ms}),
+            At::Asap => json!({"mode": "asap", "wall_ms": now.wall_ms}),
+        };
+        Stamp { seq, time }
+    }
+
+    /// A whole millisecond: FLV and RTMP round down, and must not round onto the frame before.
+    fn pts_time(&self, now: Moment, pts_us: i64) -> Value {
+        self.exact_pts_time(now, pts_us.saturating_add(999).div_euclid(1000).saturating_mul(1000))
+    }
+
+    fn exact_pts_time(&self, now: Moment, pts_us: i64) -> Value {
+        let wall_ms = now.wall_ms.saturating_add(pts_us.saturating_sub(now.pts_us).div_euclid(1000));
+        json!({"mode": "pts", "epoch": self.epoch, "pts_us": pts_us, "wall_ms": wall_ms})
+    }
+
+    /// True if the frame that the event belongs to has gone by.
+    pub(super) fn has_missed(&self, event: &Event) -> bool {
+        let passed = |(newest_us, _): (i64, _)| event.pts_us().is_some_and(|at| at <= newest_us);
+        self.newest.is_some_and(passed)
+    }
+
+    /// Takes a durable event.
+    pub(super) fn schedule(&mut self, event: Arc<Event>) {
+        self.unschedule_dropped_by(&event);
+        self.schedule.insert(event.head.seq, event);
+    }
+
+    /// Events that have not entered the line and that this one stops will never enter it.
+    fn unschedule_dropped_by(&mut self, event: &Event) {
+        for id in event.head.supersedes.iter().cloned().chain(event.cancels()) {
+            let found = self.schedule.values().find(|event| event.head.id == id).map(|event| event.head.seq);
+            if let Some(seq) = found {
+                self.schedule.remove(&seq);
+                self.settle(seq);
             }
-            At::WallMs(wall_ms) => {
-                let event = self.stamp(draft, json!({"mode": "wall", "wall_ms": wall_ms}))?;
-                self.queue(Pending::Stamped(event.clone()));
-                Ok(Receipt::Stamped(event))
-            }
-            At::InMs(ms) => {
-                // A whole millisecond: FLV and RTMP round down, and must not round onto the frame before.
-                let room_ms = room_us.saturating_add(999).div_euclid(1000);
-                self.accept_at(draft, room_ms.saturating_add(ms.into()).saturating_mul(1000), room_us)
-            }
-            At::PtsUs(pts_us) => self.accept_at(draft, pts_us, room_us),
         }
     }
 
-    fn accept_at(&mut self, draft: Map<String, Value>, pts_us: i64, room_us: i64) -> Result<Receipt, Refused> {
-        let wall_ms = clock::unix_ms().saturating_add((pts_us.saturating_sub(room_us)) / 1000);
-        let event = self.stamp(draft, pts_time(self.epoch, pts_us, wall_ms))?;
-        self.queue(Pending::Stamped(event.clone()));
-        Ok(Receipt::Stamped(event))
+    /// Is the event still to come, or going on?
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.room.has(id) || self.schedule.values().any(|event| event.head.id == id)
     }
 
-    /// Notes a frame about to enter the line; gives the events that go before it.
-    pub(super) fn before_frame(&mut self, pts_us: i64) -> Vec<Arc<Event>> {
+    /// The accepted events that are not in the line yet.
+    pub(super) fn scheduled(&self) -> Vec<Arc<Event>> {
+        self.schedule.values().cloned().collect()
+    }
+
+    /// True if nothing would be lost by forgetting it: the journal has the rest.
+    pub(super) fn is_idle(&self) -> bool {
+        self.schedule.is_empty() && self.turns.values().all(|turn| turn.strong_count() == 0) && self.newest.is_none()
+    }
+
+    /// Notes a frame about to enter the line; gives the events that go before it, and how many of them are late.
+    pub(super) fn before_frame(&mut self, pts_us: i64) -> (Vec<Arc<Event>>, u64) {
+        let due = self.due(Moment { pts_us, ..self.now() });
+        let late = due.iter().filter(|event| self.has_missed(event)).count() as u64;
         self.newest = Some((self.newest.map_or(pts_us, |(newest, _)| newest.max(pts_us)), clock::now()));
-        let mut due = Vec::new();
-        while let Some(pending) = self.pending.pop_front() {
-            match pending {
-                Pending::Stamped(event) if event.pts_us().is_some_and(|at| at > pts_us) => {
-                    self.pending.push_front(Pending::Stamped(event));
-                    break;
-                }
-                Pending::Stamped(event) => due.push(event),
-                // The caller gave up waiting: nothing was acknowledged, so nothing is sent.
-                Pending::Next { receipt, .. } if receipt.is_closed() => {}
-                Pending::Next { draft, receipt } => {
-                    // Sent twice at once: one event, and both callers hear of it.
-                    let known = self.known(&draft);
-                    let time = pts_time(self.epoch, pts_us, clock::unix_ms());
-                    let Some(event) = known.clone().or_else(|| self.stamp(draft, time).ok()) else { continue };
-                    // If he gave up only now he may send it again: it has its id, and is known by it.
-                    let _ = receipt.send(event.clone());
-                    if known.is_none() {
-                        due.push(event);
-                    }
-                }
-            }
+        (due, late)
+    }
+
+    /// Takes out what players should have at `now`, in the order of seqs.
+    pub(super) fn due(&mut self, now: Moment) -> Vec<Arc<Event>> {
+        if self.schedule.is_empty() {
+            return Vec::new();
         }
-        due.sort_by_key(|event| event.head.seq);
+        let mut due: Vec<_> = self.schedule.values().filter(|event| event.is_announced(now)).cloned().collect();
+        self.coalesce(&mut due);
+        for event in &due {
+            self.schedule.remove(&event.head.seq);
+        }
         due
     }
 
-    /// The publisher left: there is no frame to stamp with, and the room clock stands.
+    /// Of a coalesced key the newest goes out, and only if the last is long enough ago.
+    fn coalesce(&mut self, due: &mut Vec<Arc<Event>>) {
+        let key = |event: &Event| {
+            let coalesced = Kind::of(&event.head.kind).is_some_and(|kind| kind.coalesced);
+            event.head.key.clone().filter(|_| coalesced)
+        };
+        if !due.iter().any(|event| key(event).is_some()) {
+            return;
+        }
+        self.sent.retain(|_, at| at.elapsed() < COALESCE_INTERVAL);
+        let mut newest = HashMap::new();
+        for event in due.iter() {
+            if let Some(key) = key(event) {
+                newest.insert(key, event.head.seq);
+            }
+        }
+        let mut overtaken = Vec::new();
+        due.retain(|event| match key(event) {
+            None => true,
+            Some(key) if newest.get(&key) != Some(&event.head.seq) => {
+                overtaken.push(event.head.seq);
+                false
+            }
+            Some(key) => !self.sent.contains_key(&key) && self.sent.insert(key, clock::now()).is_none(),
+        });
+        for seq in overtaken {
+            self.schedule.remove(&seq);
+            self.settle(seq);
+        }
+    }
+
+    /// The event enters the line here: it is in the state from now on.
+    pub(super) fn enter(&mut self, event: &Arc<Event>) {
+        self.seq = self.seq.max(event.head.seq);
+        self.room.apply(event);
+        self.settle(event.head.seq);
+        if let Some(origin) = &self.origin {
+            origin.metrics.events_fired.inc();
+        }
+        // Nobody may be following.
+        let _ = self.feed.send(event.clone());
+    }
+
+    fn settle(&self, seq: u64) {
+        if let Some(origin) = &self.origin {
+            origin.journal.settle(&self.source, seq);
+        }
+    }
+
+    /// The publisher left: there is no frame to stamp with.
     pub(super) fn pause(&mut self) {
         self.newest = None;
-        self.pending.retain(|pending| matches!(pending, Pending::Stamped(_)));
     }
 
-    /// Events from another node: already stamped; only the counters follow.
-    pub(super) fn observe(&mut self, event: &Event) {
-        self.seq = self.seq.max(event.head.seq);
+    /// The correlation of the two clocks, now and then, if a seq for it is at hand.
+    pub(super) fn poll_clock(&mut self, pts_us: i64) -> Option<Arc<Event>> {
+        let origin = self.origin.clone()?;
+        if self.clock_sent.is_some_and(|at| at.elapsed() < CLOCK_INTERVAL) || self.seq >= self.reserved {
+            return None;
+        }
+        self.clock_sent = Some(clock::now());
+        let time = self.exact_pts_time(Moment { pts_us, wall_ms: clock::unix_ms() }, pts_us);
+        self.seq += 1;
+        let event = json!({
+            "v": 1, "id": ulid::Ulid::new().to_string(), "source": self.source.as_str(), "seq": self.seq,
+            "type": "clock", "op": "set", "key": "clock", "target": {"scope": "room"}, "time": time,
+            "data": {"error_ms": 0, "quality": "arrival"},
+        });
+        let Value::Object(event) = event else { return None };
+        origin.signer.sign(event).map(Arc::new).ok()
     }
 
-    /// The event that was stamped for the draft's id before.
-    fn known(&self, draft: &Map<String, Value>) -> Option<Arc<Event>> {
-        self.accepted.get(draft.get("id")?.as_str()?).cloned()
+    /// True if the clock will soon need seqs that are not reserved; asked once a frame.
+    pub(super) fn wants_reserve(&mut self) -> Option<u64> {
+        if self.origin.is_none() || self.reserving || self.seq + SEQS_RESERVED / 2 < self.reserved {
+            return None;
+        }
+        self.reserving = true;
+        Some(self.seq + SEQS_RESERVED)
     }
+}
 
-    fn dry_run(&self, draft: &Map<String, Value>, pts_us: i64) -> Result<(), Refused> {
-        let time = pts_time(self.epoch, pts_us, clock::unix_ms());
-        Event::from_object(envelope(draft.clone(), &self.source, self.seq + 1, time)?)?;
+/// Tokens for events: `rate_per_s` a second, `burst` at most.
+#[derive(Debug, Default)]
+struct Quota {
+    /// Thousandths of a token that were used up, and when that was so.
+    used: Option<(u64, clock::Instant)>,
+}
+
+impl Quota {
+    fn take(&mut self, rate_per_s: u32, burst: u32) -> Result<(), Refused> {
+        let (used, at) = self.used.unwrap_or((0, clock::now()));
+        let refilled = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_mul(rate_per_s.into());
+        let used = used.saturating_sub(refilled);
+        if used + 1000 > u64::from(burst) * 1000 {
+            let missing = used + 1000 - u64::from(burst) * 1000;
+            let retry_after_secs = missing.div_ceil(1000 * u64::from(rate_per_s.max(1))).max(1);
+            return Err(Refused::TooFast { retry_after_secs });
+        }
+        self.used = Some((used + 1000, clock::now()));
         Ok(())
     }
-
-    fn stamp(&mut self, draft: Map<String, Value>, time: Value) -> Result<Arc<Event>, Refused> {
-        let event = Arc::new(Event::from_object(envelope(draft, &self.source, self.seq + 1, time)?)?);
-        self.seq += 1;
-        let id = event.head.id.clone();
-        self.accepted_order.push_back(id.clone());
-        self.accepted.insert(id, event.clone());
-        if self.accepted_order.len() > limits::EVENT_IDS_MAX
-            && let Some(oldest) = self.accepted_order.pop_front()
-        {
-            self.accepted.remove(&oldest);
-        }
-        Ok(event)
-    }
-
-    /// Behind those that came before it for the same time.
-    fn queue(&mut self, pending: Pending) {
-        let key = |pending: &Pending| match pending {
-            Pending::Stamped(event) => event.pts_us().unwrap_or(i64::MIN),
-            Pending::Next { .. } => i64::MIN,
-        };
-        let at = key(&pending);
-        let place = self.pending.partition_point(|earlier| key(earlier) <= at);
-        self.pending.insert(place, pending);
-    }
 }
 
-fn pts_time(epoch: u64, pts_us: i64, wall_ms: i64) -> Value {
-    json!({"mode": "pts", "epoch": epoch, "pts_us": pts_us, "wall_ms": wall_ms})
-}
-
-/// Puts the origin's stamp on a draft. Fields that only the origin may give are overwritten; the caller's
-/// `time.duration_ms`, `lead_ms` and `expires_ms` stay.
-fn envelope(
-    mut draft: Map<String, Value>,
-    source: &StreamName,
-    seq: u64,
-    time: Value,
-) -> Result<Map<String, Value>, BadEvent> {
-    if draft.get("v").is_some_and(|v| *v != json!(1)) {
-        return Err(BadEvent::field("/v", "only version 1 is known"));
-    }
-    let mut merged = match draft.remove("time") {
-        None => Map::new(),
-        Some(Value::Object(time)) => time,
-        Some(_) => return Err(BadEvent::field("/time", "must be an object")),
-    };
-    if let Value::Object(time) = time {
-        merged.extend(time);
-    }
-    draft.insert("v".into(), json!(1));
-    draft.insert("source".into(), source.as_str().into());
-    draft.insert("seq".into(), seq.into());
-    draft.insert("time".into(), merged.into());
-    draft.entry("target").or_insert_with(|| json!({"scope": "room"}));
-    draft.entry("data").or_insert_with(|| json!({}));
-    Ok(draft)
-}
-
-fn micros(duration: std::time::Duration) -> i64 {
+fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+/// Coalesced keys are sent this often at most.
+const COALESCE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the room's clock is told.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this long without a frame events no longer wait for one.
+const FRAME_SILENCE_MAX: Duration = Duration::from_millis(500);
+
+/// Seqs set aside for events that are not journaled.
+const SEQS_RESERVED: u64 = 1000;
 
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,16 @@
 //! An [`Event`] is only made by [`Event::from_json`], which holds the contract's bounds; its `json` is
 //! the canonical form (RFC 8785 restricted to ASCII keys and no floats) and is what every egress sends.
 
+mod kind;
+
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::kind::{KeyRule, Kind};
+use super::StreamName;
 
 /// A validated, stamped event.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +42,51 @@ pub struct Head {
     /// The state key of `set` and `delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Who it is for.
+    #[serde(default)]
+    pub target: Target,
     /// When it fires.
     pub time: Time,
+    /// Ids of pending events that this one drops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes: Vec<String>,
+    /// The signing key's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// The signature, base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sig: Option<String>,
+}
+
+/// Who an event is for. Players filter; hawker carries it to everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// How wide it goes.
+    pub scope: Scope,
+    /// Which group or region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { scope: Scope::Room, id: None }
+    }
+}
+
+/// How wide an event goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everybody in the room.
+    Room,
+    /// A group of viewers.
+    Group,
+    /// A region.
+    Region,
+    /// Every room.
+    All,
 }
 
 /// What an event does to the room's state.
@@ -65,6 +115,24 @@ pub struct Time {
     /// UTC milliseconds: the trigger in wall mode, else the estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<i64>,
+    /// How long it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u32>,
+    /// How long before its time players should have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead_ms: Option<u32>,
+    /// UTC milliseconds from which on it must be neither applied nor replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+}
+
+/// A moment of a stream on both of its clocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// On the stream's timeline.
+    pub pts_us: i64,
+    /// UTC.
+    pub wall_ms: i64,
 }
 
 /// The clock that triggers an event. The two must never be confused.
@@ -94,13 +162,14 @@ pub enum BadEvent {
         /// JSON pointer to the field.
         pointer: String,
         /// What the contract wants.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 }
 
 impl BadEvent {
-    pub(crate) fn field(pointer: impl Into<String>, reason: &'static str) -> Self {
-        Self::Field { pointer: pointer.into(), reason }
+    /// A field that breaks the contract.
+    pub fn field(pointer: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Field { pointer: pointer.into(), reason: reason.into() }
     }
 }
 
@@ -113,6 +182,10 @@ impl Event {
     pub const STRING_BYTES_MAX: usize = 512;
     /// Longest `key`.
     pub const KEY_BYTES_MAX: usize = 64;
+    /// Above this an event is carried, but somebody should know: the contract's soft bound.
+    pub const BYTES_SOFT_MAX: usize = 1000;
+    /// Most ids in `supersedes`.
+    pub const SUPERSEDES_MAX: usize = 16;
     /// Largest integer, 2^53 - 1: what a JavaScript reader keeps exact (RFC 7493 §2.2).
     pub const INTEGER_MAX: i64 = (1 << 53) - 1;
 
@@ -132,7 +205,7 @@ impl Event {
     pub fn from_object(object: Map<String, Value>) -> Result<Self, BadEvent> {
         let value = Value::Object(object);
         check_value(&value, "", 0)?;
-        let head = Head::deserialize(&value).map_err(|e| BadEvent::Malformed(e.to_string()))?;
+        let head = parse_head(&value)?;
         check_head(&head)?;
         if let Some(data) = value.get("data")
             && !data.is_object()
@@ -152,6 +225,76 @@ impl Event {
     pub fn pts_us(&self) -> Option<i64> {
         self.head.time.pts_us
     }
+
+    /// True once its time has come: from the first frame with PTS >= `pts_us` on, or from `wall_ms` on.
+    pub fn has_fired(&self, now: Moment) -> bool {
+        self.reached(now, 0)
+    }
+
+    /// True once players should have it: `lead_ms` before its time.
+    pub fn is_announced(&self, now: Moment) -> bool {
+        let wall_lead = if self.head.time.mode == Mode::Wall { Self::WALL_LEAD_MS } else { 0 };
+        self.reached(now, self.head.time.lead_ms.unwrap_or(wall_lead).into())
+    }
+
+    /// What players of a wall-clock event without `lead_ms` get of it: more than the slowest egress takes.
+    const WALL_LEAD_MS: u32 = 10_000;
+
+    fn reached(&self, now: Moment, lead_ms: i64) -> bool {
+        let time = &self.head.time;
+        match (time.mode, time.pts_us, time.wall_ms) {
+            (Mode::Pts, Some(pts_us), _) => pts_us.saturating_sub(lead_ms.saturating_mul(1000)) <= now.pts_us,
+            (Mode::Wall, _, Some(wall_ms)) => wall_ms.saturating_sub(lead_ms) <= now.wall_ms,
+            _ => true,
+        }
+    }
+
+    /// True from `expires_ms` on.
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.head.time.expires_ms.is_some_and(|expires_ms| expires_ms <= now.wall_ms)
+    }
+
+    /// True while a one-shot that has fired goes on and may be replayed to a joiner.
+    pub fn is_running(&self, now: Moment) -> bool {
+        let time = &self.head.time;
+        let ends_ms = time.wall_ms.unwrap_or(i64::MAX).saturating_add(time.duration_ms.unwrap_or(0).into());
+        let replayed = Kind::of(&self.head.kind).is_none_or(|kind| kind.replayed);
+        replayed && time.duration_ms.is_some() && ends_ms > now.wall_ms && !self.has_expired(now)
+    }
+
+    /// The event that a `cancel` stops.
+    pub fn cancels(&self) -> Option<String> {
+        if self.head.kind != "cancel" {
+            return None;
+        }
+        let value: Value = serde_json::from_slice(&self.json).ok()?;
+        value.pointer("/data/ref")?.as_str().map(str::to_owned)
+    }
+
+    /// True if it is for all rooms of an organisation.
+    pub fn is_global(&self) -> bool {
+        StreamName::is_global_name(&self.head.source)
+    }
+}
+
+/// The envelope's typed fields, with a pointer to the first that is missing or of the wrong type.
+fn parse_head(value: &Value) -> Result<Head, BadEvent> {
+    for field in ["v", "id", "source", "seq", "type", "op", "time"] {
+        if value.get(field).is_none() {
+            return Err(BadEvent::field(format!("/{field}"), "is missing"));
+        }
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut pointer = String::new();
+        for segment in error.path() {
+            match segment {
+                serde_path_to_error::Segment::Map { key } => pointer.extend(["/", key]),
+                serde_path_to_error::Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+                _ => {}
+            }
+        }
+        BadEvent::field(pointer, error.inner().to_string())
+    })
 }
 
 fn check_head(head: &Head) -> Result<(), BadEvent> {
@@ -165,11 +308,26 @@ fn check_head(head: &Head) -> Result<(), BadEvent> {
         return Err(BadEvent::field("/source", "must be a stream name"));
     }
     check_type(&head.kind)?;
+    if head.supersedes.len() > Event::SUPERSEDES_MAX {
+        return Err(BadEvent::field("/supersedes", "has at most 16 ids"));
+    }
+    if let Some(index) = head.supersedes.iter().position(|id| id.parse::<ulid::Ulid>().is_err()) {
+        return Err(BadEvent::field(format!("/supersedes/{index}"), "must be a ULID"));
+    }
+    check_time(&head.time)?;
     match (head.op, &head.key) {
         (Op::Set | Op::Delete, None) => Err(BadEvent::field("/key", "set and delete need a key")),
         (_, Some(key)) if key.is_empty() || key.len() > Event::KEY_BYTES_MAX => {
             Err(BadEvent::field("/key", "must have 1 to 64 bytes"))
         }
+        _ => Ok(()),
+    }
+}
+
+fn check_time(time: &Time) -> Result<(), BadEvent> {
+    match time.mode {
+        Mode::Pts if time.pts_us.is_none() => Err(BadEvent::field("/time/pts_us", "is missing")),
+        Mode::Wall if time.wall_ms.is_none() => Err(BadEvent::field("/time/wall_ms", "is missing")),
         _ => Ok(()),
     }
 }

@@ -6,19 +6,54 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::event::Event;
+use super::{
+    StreamName,
+    event::{Event, Moment},
+    room::Room,
+};
 
 /// One entry in a stream's line. Everything downstream of ingest reads these, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
-    /// The tracks as they are from here on. Always precedes the first frame it describes.
-    Config(Arc<Tracks>),
+    /// What a joiner needs from here on. Always precedes the first frame it describes.
+    Head(Arc<Head>),
     /// One coded picture or audio frame.
     Frame(Frame),
     /// A commerce event; it belongs to the frame that follows it.
     Event(Arc<Event>),
     /// A data message of the publisher's encoder, carried as it came.
     Data(Data),
+}
+
+/// The configuration and the room at a place of the line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Head {
+    /// The tracks.
+    pub tracks: Arc<Tracks>,
+    /// What is so in the room.
+    pub room: Arc<Room>,
+    /// What is so in all rooms of the organisation.
+    pub global: Arc<Room>,
+    /// The place.
+    pub at: Moment,
+    /// Grows when readers must take the room for the new truth, whatever they were told before.
+    pub resync: u64,
+}
+
+impl Head {
+    /// Nothing but tracks.
+    pub fn of(tracks: Arc<Tracks>) -> Arc<Self> {
+        Arc::new(Self { tracks, ..Self::default() })
+    }
+
+    /// The snapshots that tell a joiner the room, each at most about `bytes_max` long; none for an empty room.
+    pub fn snapshots(&self, source: &StreamName, bytes_max: usize) -> Vec<String> {
+        let global = self.global.replay(self.at);
+        if self.room.is_empty() && global.is_empty() {
+            return Vec::new();
+        }
+        self.room.parts(source, self.at, &global, bytes_max)
+    }
 }
 
 /// Which of the (at most two) media tracks a frame belongs to.
@@ -152,7 +187,7 @@ impl Item {
         match self {
             Self::Frame(frame) => Some(frame.dts_us),
             Self::Data(data) => Some(data.dts_us),
-            Self::Config(_) | Self::Event(_) => None,
+            Self::Head(_) | Self::Event(_) => None,
         }
     }
 }

@@ -8,10 +8,12 @@ pub mod frame;
 pub mod name;
 pub mod signature;
 pub mod room_clock;
+pub mod room;
 pub mod time;
 
 pub use event::Event;
-pub use frame::{AudioConfig, Codec, Data, Frame, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig};
+pub use frame::{AudioConfig, Codec, Data, Frame, Head, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig};
 pub use name::StreamName;
 pub use signature::{Keys, Signer};
 pub use room_clock::{Anchor, RoomClock};
+pub use room::Room;

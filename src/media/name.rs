@@ -30,7 +30,27 @@ impl StreamName {
             None => false,
         }
     }
+
+    /// True for `org/_global`, whose events are for every room of the organisation.
+    pub fn is_global(&self) -> bool {
+        Self::is_global_name(&self.0)
+    }
+
+    /// The same of a name that is only text.
+    pub(super) fn is_global_name(name: &str) -> bool {
+        name.split_once('/').is_some_and(|(_, room)| room == GLOBAL)
+    }
+
+    /// The name under which the organisation of this stream has its all-rooms events; a name without folders
+    /// has no organisation.
+    pub fn global(&self) -> Option<Self> {
+        let (org, _) = self.0.split_once('/')?;
+        format!("{org}/{GLOBAL}").parse().ok()
+    }
 }
+
+/// The room that stands for all rooms of an organisation.
+const GLOBAL: &str = "_global";
 
 impl FromStr for StreamName {
     type Err = BadStreamName;
@@ -80,5 +100,14 @@ mod tests {
         assert!(name.is_under("") && name.is_under("a") && name.is_under("a/b"));
         let other: StreamName = "ab/c".parse().expect("legal");
         assert!(!other.is_under("a") && !name.is_under("a/b/c") && !name.is_under("b"));
+    }
+
+    #[test]
+    fn an_organisation_has_one_room_for_all() {
+        let room: StreamName = "acme/live/room-1".parse().expect("legal");
+        let global = room.global().expect("an organisation");
+        assert_eq!(global.as_str(), "acme/_global");
+        assert!(global.is_global() && !room.is_global());
+        assert_eq!("room".parse::<StreamName>().expect("legal").global(), None);
     }
 }

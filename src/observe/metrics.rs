@@ -43,8 +43,12 @@ pub struct Metrics {
     pub streams: IntGauge,
     /// Bytes in the rings of all streams.
     pub ring_bytes: IntGauge,
-    /// Events accepted by the API.
+    /// Events accepted: durable, and acknowledged.
     pub events_published: IntCounter,
+    /// Events that entered their room's line here.
+    pub events_fired: IntCounter,
+    /// Events of snapshots that joiners were sent.
+    pub events_replayed: IntCounter,
     /// Events written to viewers and edges.
     pub events_delivered: IntCounter,
     /// Events whose frame had passed before they could be placed.
@@ -71,7 +75,9 @@ impl Metrics {
         let metrics = Self {
             streams: gauge(r, "streams", "Streams held."),
             ring_bytes: gauge(r, "ring_bytes", "Bytes in the rings of all streams."),
-            events_published: counter(r, "events_published_total", "Events accepted by the API."),
+            events_published: counter(r, "events_published_total", "Events accepted: durable, and acknowledged."),
+            events_fired: counter(r, "events_fired_total", "Events that entered their room's line here."),
+            events_replayed: counter(r, "events_replayed_total", "Events of snapshots that joiners were sent."),
             events_delivered: counter(r, "events_delivered_total", "Events written to viewers and edges."),
             events_late: counter(r, "events_late_total", "Events placed behind the frame they were meant for."),
             upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),

@@ -32,7 +32,7 @@ impl Interleave {
     /// The next item of the line.
     pub(super) fn handle_line(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
-            Item::Config(tracks) if tracks.audio.is_none() => self.live = true,
+            Item::Head(head) if head.tracks.audio.is_none() => self.live = true,
             Item::Frame(frame) => {
                 self.newest_picture_us = frame.dts_us;
                 if self.start_us.is_none() {

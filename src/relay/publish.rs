@@ -1,13 +1,17 @@
 //! The muxers: a stream's line in, the ready-made frames of one MoQ track out, shared by all its readers.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 
 use crate::{
+    clock,
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
-    limits::{MOQ_EVENTS_GROUP_MAX, MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX},
-    media::{Event, Frame, Item, StreamName, TrackKind, Tracks, event::Mode},
+    limits::{MOQ_EVENTS_GROUP_MAX, MOQ_EVENTS_RECENT_MAX},
+    media::{
+        Event, Frame, Head, Item, Room, StreamName, TrackKind,
+        event::{Mode, Moment},
+    },
     proto::moq::{
         catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, VIDEO_TRACK},
         container::legacy_frame_head,
@@ -165,7 +169,7 @@ impl Muxers {
             Track::Events => pool.attach(key, stream, EventsMux::default),
             Track::Audio => pool.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
             Track::Video => pool.attach(key, stream, || MediaMux::new(TrackKind::Video)),
-            Track::Line => pool.attach(key, stream, || LineMux::new(stream.ring().clone())),
+            Track::Line => pool.attach(key, stream, || LineMux::new(stream)),
         }
     }
 }
@@ -237,8 +241,8 @@ impl Mux for CatalogMux {
     type Out = Chunk;
 
     fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
-        let Item::Config(tracks) = item else { return };
-        let json = Catalog::of(&tracks).to_json();
+        let Item::Head(head) = item else { return };
+        let json = Catalog::of(&head.tracks).to_json();
         if self.last.as_ref() == Some(&json) {
             return;
         }
@@ -248,16 +252,17 @@ impl Mux for CatalogMux {
     }
 }
 
-/// Events as MSF event timeline records: each frame is a JSON array. A group begins with the recent ones, so
-/// that a joiner has them; readers know an event by its id.
+/// Events as MSF event timeline records: each frame is a JSON array. A group begins with those that still matter,
+/// so that a joiner has them; readers know an event by its id.
 #[derive(Default)]
 struct EventsMux {
+    room: Room,
+    global: Room,
     group: u64,
     /// Records in the group, and the time it began at.
     records: usize,
     began_us: Option<i64>,
     now_us: i64,
-    recent: VecDeque<Bytes>,
 }
 
 impl EventsMux {
@@ -266,16 +271,10 @@ impl EventsMux {
         (self.records, self.began_us) = (0, Some(self.now_us));
         // All frames of a group carry its time: a reader that joins within the group's events would else
         // add up the wrong distances. The record's own time is in its JSON.
-        out.push(whole_frame(EntryKind::Start, self.now_us.max(0), array(&self.recent)), self.group);
-    }
-
-    fn remember(&mut self, record: Bytes) {
-        self.recent.push_back(record);
-        while self.recent.len() > MOQ_EVENTS_RECENT_MAX
-            || self.recent.iter().map(Bytes::len).sum::<usize>() > MOQ_EVENTS_RECENT_BYTES_MAX
-        {
-            self.recent.pop_front();
-        }
+        let now = Moment { pts_us: self.now_us, wall_ms: clock::unix_ms() };
+        let events = self.room.replay(now).into_iter().chain(self.global.replay(now));
+        let records: Vec<_> = events.map(|event| record(&event, self.now_us)).collect();
+        out.push(whole_frame(EntryKind::Start, self.now_us.max(0), array(&records)), self.group);
     }
 
     fn is_due(&self) -> bool {
@@ -290,6 +289,10 @@ impl Mux for EventsMux {
     fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
         self.now_us = item.dts_us().unwrap_or(self.now_us);
         match &item {
+            Item::Head(head) => {
+                self.room.clone_from(&head.room);
+                self.global.clone_from(&head.global);
+            }
             Item::Event(event) => {
                 if self.is_due() {
                     self.begin_group(group, out);
@@ -297,7 +300,7 @@ impl Mux for EventsMux {
                 let record = record(event, self.now_us);
                 self.records += 1;
                 out.push(whole_frame(EntryKind::Event, 0, array(std::slice::from_ref(&record))), self.group);
-                self.remember(record);
+                if event.is_global() { self.global.apply(event) } else { self.room.apply(event) }
             }
             // The first item only opens the track, so that readers can join before the first event.
             _ if self.began_us.is_none() && item.dts_us().is_some() => self.begin_group(group, out),
@@ -336,27 +339,35 @@ fn array<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
 ///
 /// Audio travels on its own track, which goes first when the link is tight; without a picture it is the line.
 struct LineMux {
+    name: StreamName,
     source: Arc<Ring<Item>>,
-    tracks: Option<Arc<Tracks>>,
+    head: Option<Arc<Head>>,
 }
 
 impl LineMux {
-    fn new(source: Arc<Ring<Item>>) -> Self {
-        Self { source, tracks: None }
+    fn new(stream: &Stream) -> Self {
+        Self { name: stream.name().clone(), source: stream.ring().clone(), head: None }
     }
 
     fn is_audio_only(&self) -> bool {
-        self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_none())
+        self.head.as_ref().is_some_and(|head| head.tracks.video.is_none())
+    }
+
+    /// Events for all rooms reach each edge by themselves, once.
+    fn is_of_here(&self, event: &Event) -> bool {
+        event.head.source == self.name.as_str()
     }
 
     /// What a group says before its first frame.
     fn put_group_head(&self, out: &mut Vec<u8>, frame: &Frame) {
-        if let Some(tracks) = &self.tracks {
-            put_frame(out, |fields| line::encode_item(&Item::Config(tracks.clone()), fields));
+        if let Some(head) = &self.head {
+            let tail = put_frame(out, |fields| line::encode_item(&Item::Head(head.clone()), &self.name, fields));
+            out.extend_from_slice(&tail);
         }
         for item in self.source.recent_events(MOQ_EVENTS_RECENT_MAX) {
             // The source may be ahead of us: what comes later is no recap.
             if let Item::Event(event) = item
+                && self.is_of_here(&event)
                 && let Some(pts_us) = event.pts_us()
                 && (frame.pts_us - RECAP_US..frame.pts_us).contains(&pts_us)
             {
@@ -379,10 +390,18 @@ impl Mux for LineMux {
                 self.put_group_head(&mut head, frame);
             }
             Item::Frame(_) => kind = EntryKind::Follow,
-            Item::Config(tracks) => self.tracks = Some(tracks.clone()),
+            Item::Head(new) => {
+                // What only the room's state changed in is told at the next group.
+                let same_tracks = self.head.as_ref().is_some_and(|head| head.tracks == new.tracks);
+                self.head = Some(new.clone());
+                if same_tracks {
+                    return;
+                }
+            }
+            Item::Event(event) if !self.is_of_here(event) => return,
             Item::Event(_) | Item::Data(_) => {}
         }
-        let payload = put_frame(&mut head, |fields| line::encode_item(&item, fields));
+        let payload = put_frame(&mut head, |fields| line::encode_item(&item, &self.name, fields));
         out.push(Chunk { kind, dts_us: item.dts_us(), head: head.into(), payload }, group);
     }
 }

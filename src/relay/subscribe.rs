@@ -117,8 +117,8 @@ impl Delivered {
     /// Notes the item; true if the line doesn't have it yet.
     fn is_new(&mut self, item: &Item) -> bool {
         match item {
-            // The hub knows an unchanged configuration itself.
-            Item::Config(_) => true,
+            // The hub knows an unchanged head itself.
+            Item::Head(_) => true,
             Item::Frame(frame) => {
                 let last = match frame.track {
                     TrackKind::Video => &mut self.video_dts_us,
@@ -255,7 +255,7 @@ impl<'a> Sink<'a> {
 
     fn line_item(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
-            Item::Config(tracks) => self.has_video = tracks.video.is_some(),
+            Item::Head(head) => self.has_video = head.tracks.video.is_some(),
             Item::Frame(frame) if self.has_video && self.audio_start.is_none() => {
                 self.audio_start = Some(audio_group(frame.dts_us));
             }

@@ -26,8 +26,11 @@ pub struct LiveEvent<'a> {
 pub enum LiveEventKind {
     /// One event.
     Event,
-    /// A snapshot of the room's state.
-    Snapshot,
+    /// A snapshot of the room's state, or one part of it.
+    Snapshot {
+        /// Its place among the parts, counted from 0, and how many they are; absent where it is whole.
+        part: Option<(usize, usize)>,
+    },
 }
 
 impl LiveEvent<'_> {
@@ -38,16 +41,21 @@ impl LiveEvent<'_> {
     pub fn encode(&self) -> Bytes {
         let kind = match self.kind {
             LiveEventKind::Event => "ev",
-            LiveEventKind::Snapshot => "snap",
+            LiveEventKind::Snapshot { .. } => "snap",
         };
         let mut out = BytesMut::with_capacity(128 + self.json.len());
-        let body = Value::object([
+        let mut properties = vec![
             ("v", Value::Number(1.0)),
             ("ts", Value::Number(self.ts_ms)),
             ("rp", Value::Bool(self.replay)),
             ("kind", Value::string(kind)),
             ("json", Value::string(self.json)),
-        ]);
+        ];
+        if let LiveEventKind::Snapshot { part: Some((index, count)) } = self.kind {
+            let numbers = [index, count].map(|number| Value::Number(number as f64));
+            properties.push(("part", Value::StrictArray(numbers.into())));
+        }
+        let body = Value::object(properties);
         amf0::encode_all(&[Value::string(Self::NAME), body], &mut out);
         out.freeze()
     }

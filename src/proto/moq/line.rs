@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! item = kind (varint), fields, tail
-//!   0 config  epoch, video, audio, metadata
+//!   0 head    epoch, video, audio, metadata, tail: the room's snapshot, empty for an empty room
 //!   1 frame   flags (1 = keyframe, 2 = audio), dts (zigzag µs), pts - dts (zigzag µs), tail: the coded frame
 //!   2 event   tail: the event in canonical form
 //!   3 data    dts (zigzag µs), tail: AMF0
@@ -21,13 +21,16 @@ use bytes::{BufMut, Bytes};
 use super::varint::{Reader, WireError, put_prefixed, put_varint, unzigzag, zigzag};
 use crate::{
     limits::{MOQ_DESCRIPTION_BYTES_MAX, MOQ_METADATA_MAX, MOQ_METADATA_STRING_BYTES_MAX},
-    media::{AudioConfig, Codec, Data, Event, Frame, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig},
+    media::{
+        AudioConfig, Codec, Data, Event, Frame, Head, Item, Metadata, Room, Scalar, StreamName, TrackKind, Tracks,
+        VideoConfig,
+    },
 };
 
 /// The track's name.
 pub const LINE_TRACK: &str = "line";
 
-const CONFIG: u64 = 0;
+const HEAD: u64 = 0;
 const FRAME: u64 = 1;
 const EVENT: u64 = 2;
 const DATA: u64 = 3;
@@ -51,13 +54,15 @@ pub fn encode_recap(event: &Event, out: &mut Vec<u8>) -> Bytes {
     event.json.clone()
 }
 
-/// Appends everything but the tail of `item` to `out` and returns the tail, which is shared with the item.
-pub fn encode_item(item: &Item, out: &mut Vec<u8>) -> Bytes {
+/// Appends everything but the tail of `item` to `out` and returns the tail, which is shared with the item. `source`
+/// is the stream's name.
+pub fn encode_item(item: &Item, source: &StreamName, out: &mut Vec<u8>) -> Bytes {
     match item {
-        Item::Config(tracks) => {
-            put_varint(out, CONFIG);
-            put_tracks(out, tracks);
-            Bytes::new()
+        Item::Head(head) => {
+            put_varint(out, HEAD);
+            put_tracks(out, &head.tracks);
+            // What is so in all rooms comes to each node once, by itself.
+            if head.room.is_empty() { Bytes::new() } else { head.room.to_json(source, head.at, &[]).into() }
         }
         Item::Frame(frame) => {
             put_varint(out, FRAME);
@@ -91,7 +96,7 @@ pub fn decode_item(bytes: &Bytes) -> Result<LineItem, WireError> {
 
 fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<LineItem, WireError> {
     let item = match reader.varint()? {
-        CONFIG => Item::Config(Arc::new(read_tracks(reader)?)),
+        HEAD => Item::Head(Arc::new(read_head(reader)?)),
         FRAME => {
             let flags = reader.u8()?;
             let dts_us = unzigzag(reader.varint()?);
@@ -109,6 +114,21 @@ fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<LineItem, WireErr
         _ => return Err(WireError::Malformed("line item kind")),
     };
     Ok(LineItem::Item(item))
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
+    let tracks = Arc::new(read_tracks(reader)?);
+    let mut head = Head { tracks, ..Head::default() };
+    if !reader.rest().is_empty() {
+        let mut foreign = Vec::new();
+        let (room, at) =
+            Room::from_json(reader.rest(), &mut foreign).map_err(|_| WireError::Malformed("room snapshot"))?;
+        if !foreign.is_empty() {
+            return Err(WireError::Malformed("room snapshot"));
+        }
+        (head.room, head.at) = (Arc::new(room), at);
+    }
+    Ok(head)
 }
 
 fn read_event(reader: &Reader<'_>) -> Result<Arc<Event>, WireError> {
@@ -193,11 +213,7 @@ fn read_tracks(reader: &mut Reader<'_>) -> Result<Tracks, WireError> {
     };
     let count = reader.length("metadata", MOQ_METADATA_MAX)?;
     let metadata: Metadata = (0..count).map(|_| read_metadata(reader)).collect::<Result<_, _>>()?;
-    if reader.rest().is_empty() {
-        Ok(Tracks { video, audio, metadata, epoch })
-    } else {
-        Err(WireError::Malformed("config"))
-    }
+    Ok(Tracks { video, audio, metadata, epoch })
 }
 
 fn read_metadata(reader: &mut Reader<'_>) -> Result<(String, Scalar), WireError> {
@@ -215,7 +231,7 @@ fn read_metadata(reader: &mut Reader<'_>) -> Result<(String, Scalar), WireError>
 }
 
 fn read_u32(reader: &mut Reader<'_>) -> Result<u32, WireError> {
-    u32::try_from(reader.varint()?).map_err(|_| WireError::Malformed("config number"))
+    u32::try_from(reader.varint()?).map_err(|_| WireError::Malformed("head number"))
 }
 
 fn read_description(reader: &mut Reader<'_>) -> Result<Bytes, WireError> {

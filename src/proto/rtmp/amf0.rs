@@ -82,7 +82,7 @@ impl Value {
     }
 
     /// An object with these properties.
-    pub fn object<const N: usize>(properties: [(&str, Value); N]) -> Self {
+    pub fn object<'a>(properties: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         Self::Object(properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 

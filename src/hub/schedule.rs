@@ -1,0 +1,124 @@
+//! Events whose time comes while no frame does: before the show, while the publisher is away, for all rooms.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{Door, Hub, Stream, timeline::Timeline};
+use crate::{
+    clock, limits,
+    media::{Event, StreamName},
+};
+
+impl Hub {
+    /// Fires what no frame fires, and keeps the journal within its bounds, until told to stop.
+    pub async fn run_schedule(self: Arc<Self>, retention: Duration, stop: CancellationToken) {
+        self.resume();
+        let mut tick = tokio::time::interval(TICK);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.release_due(),
+                _ = sweep.tick() => self.sweep(retention).await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes up the rooms that had something to do when this origin stopped.
+    fn resume(self: &Arc<Self>) {
+        let Ok(origin) = self.origin() else { return };
+        let sources = match origin.journal.sources_pending() {
+            Ok(sources) => sources,
+            Err(error) => return tracing::error!(%error, "scheduled events are not taken up"),
+        };
+        for name in sources {
+            match self.timeline(&name) {
+                Ok(timeline) => {
+                    // Edges ask for what is announced: all rooms' state is there before the next event is.
+                    if name.is_global() && !timeline.lock().room.is_empty() {
+                        self.release(&name, &timeline);
+                    }
+                }
+                Err(error) => tracing::error!(stream = %name, %error, "scheduled events are not taken up"),
+            }
+        }
+    }
+
+    fn release_due(self: &Arc<Self>) {
+        let timelines: Vec<_> =
+            self.timelines.lock().iter().map(|(name, timeline)| (name.clone(), timeline.clone())).collect();
+        for (name, timeline) in timelines {
+            let due = {
+                let timeline = timeline.lock();
+                let now = timeline.now();
+                !timeline.is_live() && timeline.scheduled().iter().any(|event| event.is_announced(now))
+            };
+            if due {
+                self.release(&name, &timeline);
+            }
+        }
+    }
+
+    /// Lets the due events of a room go that no frame comes for.
+    pub(super) fn release(self: &Arc<Self>, name: &StreamName, timeline: &Mutex<Timeline>) {
+        if timeline.lock().is_live() && !name.is_global() {
+            return;
+        }
+        let stream = if name.is_global() { self.enter(name, Door::Announce).ok() } else { self.get(name) };
+        let Some(stream) = stream else {
+            let mut timeline = timeline.lock();
+            let now = timeline.now();
+            timeline.due(now).iter().for_each(|event| timeline.enter(event));
+            timeline.room.advance(now);
+            return;
+        };
+        let mut line = stream.line.lock();
+        let due = {
+            let mut timeline = timeline.lock();
+            let now = timeline.now();
+            timeline.due(now)
+        };
+        if name.is_global() {
+            due.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+            line.push_carrier(&stream);
+            drop(line);
+            self.spread(&stream, &due);
+        } else {
+            due.into_iter().for_each(|event| line.push_event(&stream, event));
+        }
+    }
+
+    /// Brings events for all rooms into each of them.
+    pub(super) fn spread(&self, global: &Stream, events: &[Arc<Event>]) {
+        let room = Arc::new(global.timeline().lock().room.clone());
+        *self.global_cell(global.name()).write() = room;
+        let of_org = |name: &StreamName| !name.is_global() && name.global().as_ref() == Some(global.name());
+        let streams = self.streams.read();
+        let rooms: Vec<_> = streams.iter().filter(|(name, _)| of_org(name)).map(|(_, e)| e.stream.clone()).collect();
+        // A line is never taken while the map is held: ending a stream takes them the other way round.
+        drop(streams);
+        for stream in rooms {
+            let mut line = stream.line.lock();
+            events.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+        }
+    }
+
+    async fn sweep(&self, retention: Duration) {
+        self.timelines.lock().retain(|_, timeline| Arc::strong_count(timeline) > 1 || !timeline.lock().is_idle());
+        let Ok(origin) = self.origin() else { return };
+        let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = clock::unix_ms().saturating_sub(retention_ms);
+        match origin.journal.sweep(before_ms, limits::JOURNAL_KEEP).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "old events left the journal"),
+            Err(error) => tracing::warn!(%error, "the journal was not swept"),
+        }
+    }
+}
+
+/// How late an event may be that no frame fires.
+const TICK: Duration = Duration::from_millis(50);
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
