@@ -131,6 +131,10 @@ impl Journal {
     /// commit, or within [`limits::JOURNAL_SETTLE_DELAY`].
     pub fn settle(&self, source: &StreamName, seq: u64) {
         self.store.settle(source, seq);
+        if self.writer.is_none() {
+            // Memory doesn't fail; if it did, the event would stay with those to settle.
+            let _ = self.store.write(&[]);
+        }
     }
 
     /// No seq up to `seq` will be given out again, after any restart.

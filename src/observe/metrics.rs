@@ -10,9 +10,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
+};
 
 use crate::task;
+
+/// Seconds: a good disk syncs within 5 ms, and an event has lost its frame after 1 s.
+const COMMIT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 
 /// How a session talks to us: the value of the label `protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +59,8 @@ pub struct Metrics {
     pub events_delivered: IntCounter,
     /// Events whose frame had passed before they could be placed.
     pub events_late: IntCounter,
+    /// How long the event journal took to commit what waited for it.
+    pub journal_commit_seconds: Histogram,
     /// 1 while the upstream session is up.
     pub upstream_connected: IntGauge,
     /// Attempts to reach an upstream after the first.
@@ -80,6 +88,12 @@ impl Metrics {
             events_replayed: counter(r, "events_replayed_total", "Events of snapshots that joiners were sent."),
             events_delivered: counter(r, "events_delivered_total", "Events written to viewers and edges."),
             events_late: counter(r, "events_late_total", "Events placed behind the frame they were meant for."),
+            journal_commit_seconds: histogram(
+                r,
+                "journal_commit_seconds",
+                "Time of one journal commit.",
+                COMMIT_BUCKETS,
+            ),
             upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
             upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
             task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),
@@ -243,6 +257,11 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+    registered(registry, Histogram::with_opts(opts))
 }
 
 fn opts(name: &str, help: &str) -> Opts {

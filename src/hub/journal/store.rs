@@ -102,6 +102,12 @@ impl Store {
         self.settled.lock().insert((source.clone(), seq));
     }
 
+    fn settled_of(&self, source: &StreamName) -> BTreeSet<u64> {
+        let settled = self.settled.lock();
+        let of_source = settled.range((source.clone(), 0)..).take_while(|(name, _)| name == source);
+        of_source.map(|(_, seq)| *seq).collect()
+    }
+
     /// Writes all batches and what has settled in one durable transaction. A batch without room is left out.
     pub(super) fn write(&self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
         let settled = self.settled.lock().clone();
@@ -147,7 +153,7 @@ impl Store {
     pub(super) fn load(&self, source: &StreamName) -> Result<Loaded, JournalError> {
         let name = source.as_str();
         // Before the transaction: what is written in between is settled in both views.
-        let settled = self.settled.lock().clone();
+        let settled = self.settled_of(source);
         self.read(|transaction| {
             let events = transaction.open_table(EVENTS)?;
             let pending = transaction.open_table(PENDING)?;
@@ -161,13 +167,15 @@ impl Store {
             }
             for row in pending.range((name, 0)..(name, oldest))?.rev() {
                 let seq = row?.0.value().1;
-                let event = events.get((name, seq))?;
-                rows.push((seq, event.and_then(|row| parse(name, seq, row.value().1))));
+                if !settled.contains(&seq) {
+                    let event = events.get((name, seq))?;
+                    rows.push((seq, event.and_then(|row| parse(name, seq, row.value().1))));
+                }
             }
             let mut records = Vec::with_capacity(rows.len());
             for (seq, event) in rows.into_iter().rev() {
                 let Some(event) = event else { continue };
-                let pending = pending.get((name, seq))?.is_some() && !settled.contains(&(source.clone(), seq));
+                let pending = pending.get((name, seq))?.is_some() && !settled.contains(&seq);
                 records.push(Record { event, pending });
             }
             Ok(Loaded { seq, records })
