@@ -87,6 +87,15 @@ pub const METADATA_ENTRIES_MAX: usize = 64;
 /// Longest key or string of an `onMetaData` entry; a longer entry is dropped.
 pub const METADATA_STRING_BYTES_MAX: usize = 1024;
 
+// --- SEI messages in a publisher's pictures ---------------------------------------------------------
+
+/// NAL units of one frame that are looked at; messages behind them are not seen. 8K HEVC has some hundred slices.
+pub const SEI_NAL_UNITS_MAX: usize = 512;
+/// Longest SEI NAL unit that is read: an event at its hard bound, twice; a longer one is left unread.
+pub const SEI_NAL_BYTES_MAX: usize = 8 * 1024;
+/// User data messages of one frame that are read; more are left unread. OBS sends three with a keyframe.
+pub const SEI_MESSAGES_MAX: usize = 8;
+
 // --- Hub --------------------------------------------------------------------------------------------
 
 /// Entries in one ring, whatever their size; the oldest group goes first.

@@ -1,4 +1,4 @@
-//! A bit reader over a byte slice; every read past the end is `None`.
+//! A bit reader over a byte slice, every read past whose end is `None`, and what makes bytes of a NAL unit its bits.
 
 /// Reads big-endian bits and Exp-Golomb codes (ISO/IEC 14496-10 §9.1).
 pub(super) struct BitReader<'a> {
@@ -46,4 +46,19 @@ impl<'a> BitReader<'a> {
         let code = i64::from(self.ue()?);
         Some(if code % 2 == 0 { -(code / 2) } else { code / 2 + 1 })
     }
+}
+
+/// Removes the emulation prevention bytes of a NAL unit (ISO/IEC 14496-10 §7.4.1).
+pub(super) fn without_emulation(unit: &[u8]) -> Vec<u8> {
+    let mut zeros = 0;
+    let mut clean = Vec::with_capacity(unit.len());
+    for &byte in unit {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        clean.push(byte);
+    }
+    clean
 }

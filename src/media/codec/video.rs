@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 
-use super::bits::BitReader;
+use super::bits::{BitReader, without_emulation};
 use crate::media::Codec;
 
 type Size = (u32, u32);
@@ -99,21 +99,6 @@ fn hevc_sps(record: &[u8]) -> Option<&[u8]> {
         }
     }
     None
-}
-
-/// Removes the emulation prevention bytes of a NAL unit (ISO/IEC 14496-10 §7.4.1).
-fn without_emulation(unit: &[u8]) -> Vec<u8> {
-    let mut zeros = 0;
-    let mut clean = Vec::with_capacity(unit.len());
-    for &byte in unit {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        clean.push(byte);
-    }
-    clean
 }
 
 /// ISO/IEC 14496-10 §7.3.2.1.1.
