@@ -2,6 +2,7 @@
 //!
 //! Invariant: facts only. Nothing here parses a container, knows a protocol, reads a clock or does I/O.
 
+pub mod anchor;
 pub mod codec;
 pub mod event;
 pub mod frame;
