@@ -20,6 +20,8 @@ pub use load::{LoadError, Problem};
 pub struct Config {
     /// What this node does (default `both`).
     pub role: Role,
+    /// Where the node keeps what must outlast it. A node that takes events needs it (default: none).
+    pub data_dir: Option<PathBuf>,
     /// Single-threaded runtimes, each with its own listeners; 0 means one per core (default 0).
     pub shards: usize,
     /// RTMP: publishers, players, CDN edges that pull.
@@ -34,6 +36,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What a stream keeps, and for how long.
     pub hub: Hub,
+    /// Commerce events: how they are signed and kept.
+    pub events: Events,
     /// Who may do what.
     pub auth: Auth,
     /// Logging.
@@ -46,6 +50,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             role: Role::Both,
+            data_dir: None,
             shards: 0,
             rtmp: Rtmp::default(),
             http: Http::default(),
@@ -53,10 +58,18 @@ impl Default for Config {
             moq: Moq::default(),
             upstream: Upstream::default(),
             hub: Hub::default(),
+            events: Events::default(),
             auth: Auth::default(),
             log: Log::default(),
             metrics: Metrics::default(),
         }
+    }
+}
+
+impl Config {
+    /// Where the key is that signs events; `None` without a place for it.
+    pub fn event_key_file(&self) -> Option<PathBuf> {
+        self.events.key_file.clone().or_else(|| Some(self.data_dir.as_ref()?.join("event-key.json")))
     }
 }
 
@@ -146,6 +159,8 @@ pub struct Upstream {
     pub cert_sha256: Option<Digest>,
     /// Trust certificates that this PEM file signed, instead of the system's.
     pub ca: Option<PathBuf>,
+    /// The keys whose events are believed: a JWK set.
+    pub event_keys: Option<PathBuf>,
 }
 
 /// `[hub]`
@@ -198,6 +213,28 @@ impl Hub {
     /// `wait_publisher_secs`.
     pub fn wait_publisher(&self) -> Duration {
         Duration::from_secs(self.wait_publisher_secs)
+    }
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// The private JWK that signs events; made when it isn't there (default: `event-key.json` in `data_dir`).
+    pub key_file: Option<PathBuf>,
+    /// Disk that the journal may take, in bytes (default 1 GiB).
+    pub journal_bytes_max: u64,
+    /// How long the journal keeps an event (default 168).
+    pub journal_retention_hours: u64,
+    /// Events that one stream takes in the long run (default 10).
+    pub rate_per_s: u32,
+    /// Events that one stream takes at once (default 30).
+    pub burst: u32,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { key_file: None, journal_bytes_max: 1 << 30, journal_retention_hours: 168, rate_per_s: 10, burst: 30 }
     }
 }
 

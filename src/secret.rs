@@ -1,6 +1,6 @@
 //! What must never be printed: keys and tokens, and the URLs that carry them.
 
-use std::fmt;
+use std::{fmt, fs, io, path::Path};
 
 use serde::{Deserialize, de::Error as _};
 use sha2::{Digest as _, Sha256};
@@ -93,6 +93,22 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Writes a file that only this user may read: whole or not at all, and in place of what was there, be it a link
+/// or readable to others.
+pub fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut unfinished = path.to_owned();
+    unfinished.add_extension("new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
 /// `url` for logs: without its user part, and with every query value hidden.
 pub fn redact(url: &str) -> String {
     let (base, query) = match url.split_once('?') {
@@ -139,6 +155,20 @@ mod tests {
         for bad in ["", "ba78", &hex.replace('b', "g"), &format!("{hex}00"), &"é".repeat(32)] {
             assert_eq!(Digest::from_hex(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_private_file_takes_the_place_of_a_link() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, other) = (dir.path().join("key.json"), dir.path().join("other"));
+        symlink(&other, &path).expect("linked");
+        for text in ["first", "second"] {
+            write_private(&path, text.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        }
+        assert_eq!(fs::symlink_metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1, "nothing else: the link was not followed");
     }
 
     #[test]

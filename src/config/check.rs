@@ -10,6 +10,10 @@ impl Config {
     /// Everything that is wrong with it; empty when it can be served.
     pub fn check(&self) -> Vec<Problem> {
         let mut found = Problems::default();
+        if self.role != Role::Edge && self.data_dir.is_none() {
+            found
+                .add("data_dir", "a node that takes events needs a directory for its journal and key: /var/lib/hawker");
+        }
         self.check_listeners(&mut found);
         self.check_files(&mut found);
         self.check_upstream(&mut found);
@@ -48,6 +52,7 @@ impl Config {
             ("moq.key", &self.moq.key),
             ("upstream.token_file", &self.upstream.token_file),
             ("upstream.ca", &self.upstream.ca),
+            ("upstream.event_keys", &self.upstream.event_keys),
         ];
         for (key, path) in files {
             if let Some(path) = path {
@@ -60,6 +65,9 @@ impl Config {
         let upstream = &self.upstream;
         if self.role == Role::Edge && upstream.urls.is_empty() {
             found.add("upstream.urls", "an edge needs at least one, such as \"moqt://origin.example.com:4443\"");
+        }
+        if !upstream.urls.is_empty() && upstream.event_keys.is_none() {
+            found.add("upstream.event_keys", EVENT_KEYS_NEEDED);
         }
         for url in &upstream.urls {
             let host = url.host_str().unwrap_or_default();
@@ -87,6 +95,11 @@ impl Config {
         found.within("hub.reconnect_window_secs", hub.reconnect_window_secs, 0..=1800);
         found.within("hub.linger_secs", hub.linger_secs, 0..=300);
         found.within("hub.wait_publisher_secs", hub.wait_publisher_secs, 0..=300);
+        let events = &self.events;
+        found.within("events.journal_bytes_max", events.journal_bytes_max, (16 << 20)..=(1 << 40));
+        found.within("events.journal_retention_hours", events.journal_retention_hours, 1..=8784);
+        found.within("events.rate_per_s", events.rate_per_s, 1..=1000);
+        found.within("events.burst", events.burst, 1..=10_000);
     }
 
     fn check_auth(&self, found: &mut Problems) {
@@ -106,6 +119,9 @@ impl Config {
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
+
+const EVENT_KEYS_NEEDED: &str = "events from upstream are believed only if their key is known: \
+    curl http://ORIGIN/.well-known/hawker-keys.json -o /etc/hawker/event-keys.json";
 
 #[derive(Default)]
 struct Problems(Vec<Problem>);

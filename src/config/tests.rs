@@ -2,6 +2,9 @@ use super::*;
 
 const SHIPPED: &str = include_str!("../../deploy/hawker.toml");
 
+/// What a node that takes events can't do without.
+const DATA_DIR: &str = "data_dir = \"/var/lib/hawker\"\n";
+
 fn problems(text: &str) -> Vec<(Option<usize>, String, String)> {
     let problems = Config::parse(text).expect_err("must be refused");
     problems.into_iter().map(|p| (p.line, p.key, p.message)).collect()
@@ -9,8 +12,10 @@ fn problems(text: &str) -> Vec<(Option<usize>, String, String)> {
 
 #[test]
 fn the_shipped_file_is_the_defaults() {
-    assert_eq!(Config::parse(SHIPPED), Ok(Config::default()));
-    assert_eq!(Config::parse(""), Ok(Config::default()));
+    // `data_dir` has none: nobody gets files where he named no place for them.
+    let defaults = Config { data_dir: Some("/var/lib/hawker".into()), ..Config::default() };
+    assert_eq!(Config::parse(SHIPPED), Ok(defaults.clone()));
+    assert_eq!(Config::parse(DATA_DIR), Ok(defaults));
 }
 
 #[test]
@@ -63,9 +68,9 @@ fn errors_name_line_and_key() {
     assert_eq!(missing, [(Some(1), "auth.publish[0]".into(), "missing field `key_sha256`".into())]);
     let syntax = problems("[rtmp\n");
     assert_eq!(syntax[0].0, Some(1), "{syntax:?}");
-    let range = problems("[hub]\n# how far\nlag_ms_max = 5\nlinger_secs = 301\n");
-    assert_eq!(range[0], (Some(3), "hub.lag_ms_max".into(), "5 is outside 200..=60000".into()));
-    assert_eq!(range[1].0, Some(4));
+    let range = problems(&format!("{DATA_DIR}[hub]\n# how far\nlag_ms_max = 5\nlinger_secs = 301\n"));
+    assert_eq!(range[0], (Some(4), "hub.lag_ms_max".into(), "5 is outside 200..=60000".into()));
+    assert_eq!(range[1].0, Some(5));
 }
 
 #[test]
@@ -79,27 +84,40 @@ fn a_secret_in_the_wrong_place_is_not_echoed() {
 fn what_does_not_fit_together_is_refused() {
     for (text, key) in [
         ("role = \"edge\"", "upstream.urls"),
-        ("[upstream]\nurls = [\"http://origin\"]", "upstream.urls"),
-        ("[upstream]\nurls = [\"moqt://origin:4443?token=x\"]", "upstream.urls"),
+        ("[upstream]\nevent_keys = \"/dev/null\"\nurls = [\"http://origin\"]", "upstream.urls"),
+        ("[upstream]\nevent_keys = \"/dev/null\"\nurls = [\"moqt://origin:4443?token=x\"]", "upstream.urls"),
+        ("[upstream]\nurls = [\"moqt://origin:4443\"]", "upstream.event_keys"),
+        ("[upstream]\nevent_keys = \"/nonexistent/keys.json\"", "upstream.event_keys"),
         ("[upstream]\ntoken = \"a\"\ntoken_file = \"/dev/null\"", "upstream.token_file"),
         ("[moq]\ncert = \"/dev/null\"", "moq.key"),
         ("[moq]\ncert = \"/nonexistent/a.pem\"\nkey = \"/dev/null\"", "moq.cert"),
         ("[http]\nlisten = \"127.0.0.1:1935\"", "http.listen"),
         ("[admin]\nlisten = \"127.0.0.1:8080\"", "admin.listen"),
+        ("[events]\nburst = 0", "events.burst"),
         ("[log]\nlevel = \"infoo\"", "log.level"),
         ("[[auth.publish]]\nprefix = \"live/\"\nkey_sha256 = HASH", "auth.publish[0].prefix"),
         ("[[auth.token]]\nprefix = \"live\"\nroles = []\ntoken_sha256 = HASH", "auth.token[0].roles"),
     ] {
         let text = text.replace("HASH", &format!("\"{}\"", "ab".repeat(32)));
-        let found = problems(&text);
+        let found = problems(&format!("{DATA_DIR}{text}"));
         assert_eq!(found.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>(), [key], "{text}");
     }
 }
 
 #[test]
+fn only_a_node_that_takes_events_needs_a_data_dir() {
+    for role in ["both", "origin"] {
+        let found = problems(&format!("role = \"{role}\"\n"));
+        assert_eq!(found.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>(), ["data_dir"]);
+    }
+    let edge = "role = \"edge\"\n[upstream]\nurls = [\"moqt://origin:4443\"]\nevent_keys = \"/dev/null\"\n";
+    assert_eq!(Config::parse(edge).map(|config| config.event_key_file()), Ok(None));
+}
+
+#[test]
 fn one_address_for_viewers_and_operators_is_allowed() {
-    assert!(Config::parse("[admin]\nlisten = \"0.0.0.0:8080\"\n").is_ok());
-    assert!(Config::parse("[log]\nlevel = \"warn,hawker::relay=debug\"\n").is_ok());
+    assert!(Config::parse(&format!("{DATA_DIR}[admin]\nlisten = \"0.0.0.0:8080\"\n")).is_ok());
+    assert!(Config::parse(&format!("{DATA_DIR}[log]\nlevel = \"warn,hawker::relay=debug\"\n")).is_ok());
 }
 
 #[test]
