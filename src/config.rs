@@ -238,6 +238,13 @@ impl Default for Events {
     }
 }
 
+impl Events {
+    /// `journal_retention_hours`.
+    pub fn journal_retention(&self) -> Duration {
+        Duration::from_secs(self.journal_retention_hours.saturating_mul(3600))
+    }
+}
+
 /// `[auth]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -4,6 +4,7 @@
 //! returns when it was told to stop and the sessions are gone.
 
 mod http;
+mod keys;
 mod rtmp;
 mod trust;
 
@@ -22,8 +23,9 @@ use crate::{
     config::{Config, LoadError, Role},
     control::{api::MoqAddress, auth::Auth},
     egress::Egress,
-    hub::{self, Hub},
+    hub::{self, Hub, Journal, Origin},
     limits,
+    media::Keys,
     net::{
         self,
         guard::FailedAuth,
@@ -37,6 +39,9 @@ use crate::{
     secret::Digest,
     task,
 };
+
+use self::keys::EventKeys;
+pub use self::keys::KeyError;
 
 /// What the shards of a node share.
 struct Node {
@@ -102,11 +107,18 @@ pub enum StartError {
     /// A file that the configuration names can't be read.
     #[error(transparent)]
     Config(#[from] LoadError),
+    /// The keys of events can't be had.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The journal of events can't be used.
+    #[error(transparent)]
+    Journal(#[from] hub::JournalError),
 }
 
 impl Server {
     /// Opens every port that `config` names.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        let event_keys = EventKeys::load(&config)?;
         let identity = trust::identity(&config.moq)?;
         let quic = relay::server_config(&identity)?;
         let count = match config.shards {
@@ -135,7 +147,7 @@ impl Server {
             port: addresses.moq.port(),
             certificate_sha256: config.moq.cert.is_none().then(|| Digest::from(fingerprint).to_string()),
         };
-        let node = Arc::new(Node::new(config, moq_address));
+        let node = Arc::new(Node::new(config, moq_address, event_keys)?);
         let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
         let listeners = rtmp.into_iter().zip(http).zip(moq);
         let shards = listeners.map(|((rtmp, http), moq)| Shard { rtmp, http, moq, admin: admin.take() }).collect();
@@ -152,6 +164,11 @@ impl Server {
         self.fingerprint
     }
 
+    /// The keys whose events it believes, its own included.
+    pub fn event_keys(&self) -> &Keys {
+        &self.node.relay.event_keys
+    }
+
     /// Tells [`Server::run`] to stop when it is cancelled.
     pub fn stop(&self) -> CancellationToken {
         self.node.stop.clone()
@@ -164,7 +181,7 @@ impl Server {
         for (index, shard) in self.shards.into_iter().enumerate() {
             let (node, quic, upstream) = (node.clone(), self.quic.clone(), upstream.take());
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(shard.run(node, quic, upstream)),
+                Ok(runtime) => runtime.block_on(shard.run(node, quic, upstream, index == 0)),
                 Err(error) => tracing::error!(%error, "a shard could not start"),
             };
             shards.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run));
@@ -179,7 +196,7 @@ impl Server {
 }
 
 impl Node {
-    fn new(config: Config, moq: MoqAddress) -> Self {
+    fn new(config: Config, moq: MoqAddress, event_keys: EventKeys) -> Result<Self, StartError> {
         let settings = hub::Settings {
             ring_bytes_max: config.hub.ring_bytes_max,
             gops_max: config.hub.gops_max,
@@ -190,9 +207,18 @@ impl Node {
         let auth = Arc::new(Auth::new(&config.auth));
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
         let egress = Arc::new(Egress::new(&settings, lag_us_max));
-        let hub = Hub::new(settings, None);
-        Self {
-            relay: Relay::new(hub.clone(), auth.clone(), metrics.clone(), config.hub.lag_max()),
+        let origin = match (event_keys.signer, &config.data_dir) {
+            (Some(signer), Some(data)) => {
+                let events = &config.events;
+                let commit_seconds = metrics.journal_commit_seconds.clone();
+                let journal = Journal::open(&data.join(JOURNAL_FILE), events.journal_bytes_max, commit_seconds)?;
+                Some(Origin::new(journal, signer, metrics.clone(), events.rate_per_s, events.burst))
+            }
+            _ => None,
+        };
+        let hub = Hub::new(settings, origin);
+        Ok(Self {
+            relay: Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max()),
             auth,
             failed_auth: Arc::default(),
             egress,
@@ -205,7 +231,7 @@ impl Node {
             rtmp: rtmp::Timeouts::default(),
             hub,
             config,
-        }
+        })
     }
 
     /// Brings the gauges up to date; the rest is counted where it happens.
@@ -220,7 +246,7 @@ impl Node {
 }
 
 impl Shard {
-    async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>) {
+    async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>, schedule: bool) {
         let with_admin = node.config.admin.listen == node.config.http.listen;
         let serve = |listener, routes| net::http::serve(listener, routes, node.stop.clone(), node.sessions.clone());
         watch("HTTP", serve(self.http, http::viewer_routes(&node, with_admin)));
@@ -239,6 +265,10 @@ impl Shard {
                 drop(task::spawn("MoQ listener", node.sessions.track_future(listener.run(node.stop.clone()))))
             }
             Err(error) => tracing::error!(%error, "MoQ can't be served"),
+        }
+        if schedule {
+            let retention = node.config.events.journal_retention();
+            task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
         }
         if let Some(upstream) = upstream {
             task::spawn("upstream", upstream.run(node.stop.clone()));
@@ -260,6 +290,9 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
         }
     });
 }
+
+/// In the data directory.
+const JOURNAL_FILE: &str = "events.redb";
 
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,8 @@ fn strangers_cost_little_and_are_gone_in_time() {
 /// A server in this process, so that its heap is ours to count.
 fn start() -> SocketAddr {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut config = Config { role: Role::Origin, shards: 1, ..Config::default() };
+    let data = tempfile::tempdir().expect("a directory");
+    let mut config = Config { role: Role::Origin, shards: 1, data_dir: Some(data.path().into()), ..Config::default() };
     config.rtmp.listen = any;
     config.http.listen = any;
     config.admin.listen = SocketAddr::from(([127, 0, 0, 2], 0));

@@ -12,7 +12,10 @@ use std::{
 };
 
 use common::{Ports, Process, Viewer, assert_even, publish, run, run_ok, text};
-use hawker::secret::Digest;
+use hawker::{
+    media::{Keys, Signer},
+    secret::Digest,
+};
 use tempfile::TempDir;
 
 const KEY: &str = "anchor-key";
@@ -35,8 +38,11 @@ impl Cluster {
         fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
         fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
         let path = dir.path().display();
+        let signer = Signer::from_seed(&[1; 32]);
+        fs::write(dir.path().join("event-key.json"), signer.to_private_jwk()).unwrap();
+        fs::write(dir.path().join("event-keys.json"), Keys::from(signer.public()).to_jwks()).unwrap();
         let origin = format!(
-            "role = 'origin'\nshards = 2\n{}
+            "role = 'origin'\nshards = 2\ndata_dir = '{path}'\n{}
              [moq]\nlisten = '127.0.0.1:{}'\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = 'live'\nkey_sha256 = '{}'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']\n",
@@ -49,6 +55,7 @@ impl Cluster {
             "role = 'edge'\nshards = 2\n{}
              [moq]\nlisten = '127.0.0.1:{}'
              [upstream]\nurls = ['moqt://127.0.0.1:{}']\ntoken = '{EDGE_TOKEN}'\ncert_sha256 = '{}'
+             event_keys = '{path}/event-keys.json'
              [[auth.token]]\nprefix = 'live'\ntoken_sha256 = '{}'\nroles = ['play']\n",
             listeners(base + 4),
             base + 7,

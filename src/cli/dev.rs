@@ -15,7 +15,7 @@ use super::{Outcome, sample};
 use crate::{
     config::{Config, PlayPolicy, PublishKey, Role, Token, TokenRole},
     observe::log,
-    secret::{Digest, Secret},
+    secret::{Digest, Secret, write_private},
     server::Server,
 };
 
@@ -83,8 +83,10 @@ pub fn run(args: Args) -> Outcome {
     let data = Data::open(args.data.as_deref())?;
     let keys = Keys::load_or_make(&data.path)?;
     let ports = Ports::new(args.port_base)?;
-    let origin = Server::bind(origin_config(&keys, &ports))?;
-    let edge = Server::bind(edge_config(&keys, &ports, &origin))?;
+    let origin = Server::bind(origin_config(&keys, &ports, &data.path))?;
+    let event_keys = data.path.join("event-keys.json");
+    std::fs::write(&event_keys, origin.event_keys().to_jwks())?;
+    let edge = Server::bind(edge_config(&keys, &ports, &origin, event_keys))?;
     let info = Info::new(&keys, &origin, &edge);
     if args.json {
         println!("{}", serde_json::to_string(&info)?);
@@ -119,18 +121,6 @@ pub fn run(args: Args) -> Outcome {
         let _ = node.join();
     }
     Ok(())
-}
-
-/// Writes a file that only this user may read.
-fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    // A new file each time: an old one may have other rights, or be a link.
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text)
 }
 
 /// Where keys and state are kept; a temporary directory goes with the process.
@@ -215,8 +205,9 @@ fn node_config(role: Role, ports: [u16; 3]) -> Config {
     config
 }
 
-fn origin_config(keys: &Keys, ports: &Ports) -> Config {
+fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
     let mut config = node_config(Role::Origin, ports.origin);
+    config.data_dir = Some(data.join("origin"));
     config.auth.publish = vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish) }];
     config.auth.token = vec![
         api_token(keys),
@@ -225,12 +216,13 @@ fn origin_config(keys: &Keys, ports: &Ports) -> Config {
     config
 }
 
-fn edge_config(keys: &Keys, ports: &Ports, origin: &Server) -> Config {
+fn edge_config(keys: &Keys, ports: &Ports, origin: &Server, event_keys: PathBuf) -> Config {
     let mut config = node_config(Role::Edge, ports.edge);
     config.auth.token = vec![api_token(keys)];
     config.upstream.urls = Url::parse(&format!("moqt://{}", origin.addresses().moq)).into_iter().collect();
     config.upstream.cert_sha256 = Some(origin.fingerprint().into());
     config.upstream.token = Some(Secret::new(&keys.relay));
+    config.upstream.event_keys = Some(event_keys);
     config
 }
 
@@ -296,12 +288,10 @@ impl fmt::Display for Welcome<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
 
     #[test]
-    fn info_is_found_again_and_kept_private() {
+    fn info_is_found_again() {
         let node = Node {
             rtmp: "rtmp://127.0.0.1:1935".into(),
             http: "http://127.0.0.1:8080".into(),
@@ -311,12 +301,8 @@ mod tests {
         };
         let info = Info { origin: node.clone(), edge: node };
         let dir = tempfile::tempdir().expect("a directory");
-        let (path, other) = (dir.path().join("dev.json"), dir.path().join("other"));
-        symlink(&other, &path).expect("linked");
+        let path = dir.path().join("dev.json");
         info.save(&path).expect("saved");
-        info.save(&path).expect("saved over itself");
         assert_eq!(Info::load(&path).expect("loaded"), info);
-        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-        assert!(!other.exists(), "the link was not followed");
     }
 }

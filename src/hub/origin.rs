@@ -113,7 +113,7 @@ pub struct Origin {
     /// Where they become durable.
     pub journal: Arc<Journal>,
     /// Who signs them.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     /// Counts them.
     pub metrics: Arc<Metrics>,
     /// Events a second and room.
@@ -126,7 +126,13 @@ pub struct Origin {
 
 impl Origin {
     /// What takes events.
-    pub fn new(journal: Arc<Journal>, signer: Signer, metrics: Arc<Metrics>, rate_per_s: u32, burst: u32) -> Arc<Self> {
+    pub fn new(
+        journal: Arc<Journal>,
+        signer: Arc<Signer>,
+        metrics: Arc<Metrics>,
+        rate_per_s: u32,
+        burst: u32,
+    ) -> Arc<Self> {
         let commit_us = AtomicU64::new(COMMIT_US_FIRST);
         Arc::new(Self { journal, signer, metrics, rate_per_s, burst, commit_us })
     }
@@ -134,7 +140,7 @@ impl Origin {
     /// One that forgets everything with the process: for tests and benches.
     pub fn in_memory() -> Arc<Self> {
         let journal = Journal::in_memory(1 << 30);
-        Self::new(journal, Signer::from_seed(&[7; 32]), Metrics::new(0, true), 10_000, 10_000)
+        Self::new(journal, Arc::new(Signer::from_seed(&[7; 32])), Metrics::new(0, true), 10_000, 10_000)
     }
 
     /// Time to leave for a commit, so that an event for now meets its frame: some more than it takes lately.

@@ -261,7 +261,7 @@ impl Line {
             self.refresh_head(stream, Moment { pts_us: frame.pts_us, wall_ms: clock::unix_ms() });
         }
         if carries_events {
-            self.push_due(stream, frame.pts_us);
+            self.push_due(stream, frame.pts_us, group.is_none());
         }
         let _ = self.newest.insert((frame.dts_us, clock::now()));
         stream.stats.frames_in.fetch_add(1, Ordering::Relaxed);
@@ -273,13 +273,15 @@ impl Line {
     }
 
     /// The events that go before the frame with this PTS.
-    fn push_due(&mut self, stream: &Stream, pts_us: i64) {
+    fn push_due(&mut self, stream: &Stream, pts_us: i64, published_here: bool) {
         for event in std::mem::take(&mut self.held_events) {
             self.push_event(stream, event);
         }
         let mut timeline = stream.timeline().lock();
-        let reserve = timeline.wants_reserve();
-        let clock = timeline.poll_clock(pts_us);
+        let (reserve, clock) = match published_here {
+            true => (timeline.wants_reserve(), timeline.poll_clock(pts_us)),
+            false => (None, None),
+        };
         let (due, late) = timeline.before_frame(pts_us);
         drop(timeline);
         if let Some(seq) = reserve {

@@ -203,11 +203,6 @@ impl Timeline {
         }
     }
 
-    /// Is the event still to come, or going on?
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.room.has(id) || self.schedule.values().any(|event| event.head.id == id)
-    }
-
     /// The accepted events that are not in the line yet.
     pub(super) fn scheduled(&self) -> Vec<Arc<Event>> {
         self.schedule.values().cloned().collect()

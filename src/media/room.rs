@@ -122,16 +122,6 @@ impl Room {
         (active.len(), active.contains_key(key))
     }
 
-    /// Is the event still to come, or going on?
-    pub fn has(&self, id: &str) -> bool {
-        self.events.values().any(|event| event.head.id == id)
-    }
-
-    /// Was the event cancelled or superseded?
-    pub fn has_dropped(&self, id: &str) -> bool {
-        self.dropped.contains_key(id)
-    }
-
     /// The highest seq seen.
     pub fn seq(&self) -> u64 {
         self.seq
@@ -148,7 +138,7 @@ impl Room {
     }
 
     /// Keeps what `judge` finds good, without asking it again for what `known` has.
-    pub fn retain(&mut self, known: &Self, judge: impl Fn(&Event) -> bool) {
+    pub fn retain(&mut self, known: &Self, mut judge: impl FnMut(&Event) -> bool) {
         let is_known = |seq: &u64, event: &Event| known.events.get(seq).is_some_and(|known| known.json == event.json);
         self.events.retain(|seq, event| is_known(seq, event) || judge(event));
     }

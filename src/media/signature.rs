@@ -38,7 +38,7 @@ impl Signer {
 
     /// Reads a private JWK (RFC 8037 §2).
     pub fn from_private_jwk(json: &[u8]) -> Result<Self, BadKeys> {
-        let jwk: Jwk = serde_json::from_slice(json).map_err(|e| BadKeys::Malformed(e.to_string()))?;
+        let jwk: Jwk = serde_json::from_slice(json).map_err(BadKeys::malformed)?;
         let seed = jwk.d.as_deref().and_then(decode::<32>).ok_or(BadKeys::Member("d"))?;
         let PublicKey { kid, bytes } = jwk.into_public()?.ok_or(BadKeys::None)?;
         let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &bytes).map_err(|_| BadKeys::Member("x"))?;
@@ -95,7 +95,7 @@ pub struct Keys(BTreeMap<String, [u8; ED25519_PUBLIC_KEY_LEN]>);
 impl Keys {
     /// Reads a JWK set. Keys of other kinds are passed over (RFC 7517 §5).
     pub fn from_jwks(json: &[u8]) -> Result<Self, BadKeys> {
-        let set: JwkSet = serde_json::from_slice(json).map_err(|e| BadKeys::Malformed(e.to_string()))?;
+        let set: JwkSet = serde_json::from_slice(json).map_err(BadKeys::malformed)?;
         let mut keys = Self::default();
         for jwk in set.keys {
             if let Some(key) = jwk.into_public()? {
@@ -125,7 +125,7 @@ impl Keys {
 
     /// Did one of these keys make the event, as it is?
     pub fn verify(&self, event: &Event) -> Result<(), BadSignature> {
-        // Reading 1 KB again costs a tenth of the check itself, and unlike cutting `sig` out of the text it can't be
+        // Reading the text again costs far less than the check itself, and unlike cutting `sig` out of it can't be
         // led astray by what a string says.
         let mut object: Map<String, Value> =
             serde_json::from_slice(&event.json).map_err(|_| BadSignature::Malformed)?;
@@ -180,9 +180,14 @@ impl BadSignature {
 /// Why keys were refused: whoever wrote the file is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKeys {
-    /// Not JSON, or not a JWK or JWK set.
-    #[error("{0}")]
-    Malformed(String),
+    /// Not JSON, or not what was expected. What stands there isn't quoted: it may be a private key.
+    #[error("not a JWK, or not a set of them (line {line}, column {column})")]
+    Malformed {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
     /// A member of an Ed25519 key is missing or wrong.
     #[error("`{0}` of the Ed25519 key is missing or wrong")]
     Member(&'static str),
@@ -195,6 +200,12 @@ pub enum BadKeys {
     /// Two keys of one name.
     #[error("two different keys are named `{0}`")]
     Ambiguous(String),
+}
+
+impl BadKeys {
+    fn malformed(error: serde_json::Error) -> Self {
+        Self::Malformed { line: error.line(), column: error.column() }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -33,7 +33,7 @@ pub use self::{
     send::SendError,
     upstream::Upstream,
 };
-use crate::{hub::Hub, net::access::Access, observe::metrics::Metrics};
+use crate::{hub::Hub, media::Keys, net::access::Access, observe::metrics::Metrics};
 
 /// What every session of a node shares.
 pub struct Relay {
@@ -47,14 +47,22 @@ pub struct Relay {
     pub routes: Arc<Routes>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
+    /// Whose events are taken from upstream.
+    pub event_keys: Arc<Keys>,
     /// A reader further behind than this goes on with the newest keyframe.
     pub lag_max: Duration,
 }
 
 impl Relay {
     /// The relay of a node.
-    pub fn new(hub: Arc<Hub>, access: Arc<dyn Access>, metrics: Arc<Metrics>, lag_max: Duration) -> Arc<Self> {
+    pub fn new(
+        hub: Arc<Hub>,
+        access: Arc<dyn Access>,
+        metrics: Arc<Metrics>,
+        event_keys: Arc<Keys>,
+        lag_max: Duration,
+    ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
-        Arc::new(Self { hub, access, muxers, routes, metrics, lag_max })
+        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, lag_max })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     clock::{self, Instant},
     hub::{Publisher, Replaced, Stream},
     limits::MOQ_EVENT_IDS_MAX,
-    media::{Data, Event, Frame, Item, StreamName, TrackKind},
+    media::{Data, Event, Frame, Head, Item, Room, StreamName, TrackKind},
     proto::moq::{
         container::read_legacy,
         line::{LineItem, decode_item},
@@ -67,7 +67,7 @@ impl Mirror {
             // The stream holds the sender.
             let _ = viewers.wait_for(|viewers| *viewers > 0).await;
             let publisher = relay.hub.publish(&self.name)?;
-            let mut sink = Sink::new(self, publisher);
+            let mut sink = Sink::new(self, relay, publisher);
             tokio::select! {
                 ended = sink.run(client) => {
                     ended?;
@@ -158,6 +158,7 @@ impl Delivered {
 /// Takes what two subscriptions yield and publishes it here, in order and once.
 struct Sink<'a> {
     mirror: &'a Mirror,
+    relay: &'a Relay,
     publisher: Publisher,
     line: Reorder<LineItem>,
     audio: Reorder<Bytes>,
@@ -168,14 +169,19 @@ struct Sink<'a> {
     audio_start: Option<u64>,
     /// The line here goes on from an earlier session.
     resumed: bool,
+    /// The room that was told last.
+    room: Arc<Room>,
+    /// An event was not believed, and the log knows.
+    warned: bool,
 }
 
 impl<'a> Sink<'a> {
-    fn new(mirror: &'a Mirror, publisher: Publisher) -> Self {
+    fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher) -> Self {
         let (line, audio) = (Reorder::new(PATIENCE), Reorder::new(PATIENCE));
         let resumed = mirror.state.lock().1.has_frames();
         let (interleave, has_video, audio_start) = (Interleave::default(), true, None);
-        Self { mirror, publisher, line, audio, interleave, has_video, audio_start, resumed }
+        let (room, warned) = (Arc::default(), false);
+        Self { mirror, relay, publisher, line, audio, interleave, has_video, audio_start, resumed, room, warned }
     }
 
     /// Runs until the line ends.
@@ -211,7 +217,16 @@ impl<'a> Sink<'a> {
         let now = clock::now();
         match received {
             Received::Frame { group, payload, .. } => {
-                let late = self.line.handle_item(now, group, decode_item(&payload)?);
+                let mut item = decode_item(&payload)?;
+                if let LineItem::Item(Item::Head(head)) = &mut item {
+                    self.check_room(Arc::make_mut(head));
+                }
+                if let LineItem::Item(Item::Event(event)) | LineItem::Recap(event) = &item
+                    && !self.believes(event)
+                {
+                    return Ok(());
+                }
+                let late = self.line.handle_item(now, group, item);
                 // A frame that comes too late is lost; an event never is.
                 match late {
                     Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
@@ -222,6 +237,31 @@ impl<'a> Sink<'a> {
             Received::GroupEnd { group, .. } => self.line.handle_end(now, group),
         }
         Ok(())
+    }
+
+    /// Leaves out of a room what is not believed. What was believed before is not asked again.
+    fn check_room(&mut self, head: &mut Head) {
+        let known = self.room.clone();
+        Arc::make_mut(&mut head.room).retain(&known, |event| self.believes(event));
+        self.room = head.room.clone();
+    }
+
+    /// Did somebody we trust make this event for this stream, or for all of its organisation? The relays between
+    /// are not asked.
+    fn believes(&mut self, event: &Event) -> bool {
+        let name = &self.mirror.name;
+        let source = event.head.source.as_str();
+        let elsewhere = source != name.as_str() && source.strip_suffix("/_global") != name.as_str().split('/').next();
+        let reason = match self.relay.event_keys.verify(event) {
+            Err(bad) => bad.label(),
+            Ok(()) if elsewhere => "event_of_another_stream",
+            Ok(()) => return true,
+        };
+        self.relay.metrics.refused(reason);
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(stream = %name, id = event.head.id, reason, "upstream sent an event that is not believed");
+        }
+        false
     }
 
     fn handle_audio(&mut self, received: Received) {

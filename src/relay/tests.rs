@@ -15,7 +15,7 @@ use url::Url;
 use super::*;
 use crate::{
     hub::{At, Cursor, Publisher, Read, Settings},
-    media::{Codec, Event, Frame, Item, StreamName, TrackKind, Tracks, VideoConfig},
+    media::{Codec, Event, Frame, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         tls::{Identity, Trust},
         udp,
@@ -70,8 +70,11 @@ impl Node {
     }
 
     fn with_lag(address: SocketAddr, identity: &Identity, lag_max: Duration) -> Self {
-        let settings = Settings { linger: Duration::from_millis(300), ..Settings::default() };
-        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), lag_max);
+        let signer = Signer::from_seed(&[7; 32]);
+        let keys = Arc::new(signer.public().into());
+        let linger = Duration::from_millis(300);
+        let settings = Settings { linger, signer: Some(Arc::new(signer)), ..Settings::default() };
+        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), keys, lag_max);
         let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
         let config = server_config(identity).expect("a configuration");
         let listener = listen(relay.clone(), socket, config).expect("a listener");
@@ -259,6 +262,55 @@ async fn an_edge_pulls_once_on_demand_in_order_with_events_beside_their_frames()
     drop((cursor, viewers));
     within("the linger", source.viewers().wait_for(|viewers| *viewers == 0)).await.expect("alive");
     assert!(edge.relay.hub.is_announced(&room), "it can still be had");
+}
+
+#[tokio::test]
+async fn an_edge_passes_on_only_events_that_a_trusted_key_made_for_the_stream() {
+    let origin = Node::new();
+    let edge = origin.edge_of();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(5);
+    within("the announcement", async { edge.relay.hub.announcements().next().await }).await;
+    let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let pulling = origin.relay.hub.get(&name("open/room")).expect("live");
+    within("the pull", pulling.viewers().wait_for(|viewers| *viewers > 0)).await.expect("alive");
+
+    let draft = |source: &str, sku: &str| {
+        let event = json!({"v": 1, "id": ulid::Ulid::new().to_string(), "source": source, "seq": 1, "op": "fire",
+            "type": "gift.send", "time": {"mode": "asap"}, "data": {"sku": sku}});
+        event.as_object().expect("an object").clone()
+    };
+    let (ours, stranger) = (Signer::from_seed(&[7; 32]), Signer::from_seed(&[8; 32]));
+    let good = [ours.sign(draft("open/room", "A")), ours.sign(draft("open/_global", "B"))];
+    let forged = String::from_utf8(ours.sign(draft("open/room", "C")).expect("an event").json.to_vec());
+    let bad = [
+        Event::from_object(draft("open/room", "D")),
+        stranger.sign(draft("open/room", "E")),
+        ours.sign(draft("open/room2", "F")),
+        ours.sign(draft("other/_global", "G")),
+        Event::from_json(forged.expect("text").replace("\"C\"", "\"H\"").as_bytes()),
+    ];
+    let bad_count = bad.len();
+    for event in bad.into_iter().chain(good.clone()) {
+        let event = Item::Event(Arc::new(event.expect("an event")));
+        anchor.publisher.relay(event, 0).expect("the only publisher");
+    }
+    let mut passed = Vec::new();
+    while passed.len() < good.len() {
+        match within("an item", cursor.recv()).await.expect("live") {
+            Read::Entry { entry: Item::Event(event), .. } => passed.push(Ok(Event::clone(&event))),
+            _ => anchor.push(1),
+        }
+    }
+    assert_eq!(passed, good);
+    let metrics = edge.relay.metrics.render();
+    let reasons =
+        [("event_unsigned", 1), ("event_unknown_key", 1), ("event_of_another_stream", 2), ("event_forged", 1)];
+    for (reason, count) in reasons {
+        assert!(metrics.contains(&format!("refused_total{{reason=\"{reason}\"}} {count}")), "{reason}: {metrics}");
+    }
+    assert_eq!(reasons.iter().map(|(_, count)| count).sum::<usize>(), bad_count);
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@ use super::Node;
 use crate::{
     config::{PlayPolicy, Role},
     console,
-    control::api::{self, Api},
+    control::{
+        api::{self, Api},
+        keys,
+    },
     egress::flv::{self, Flv},
 };
 
@@ -31,7 +34,10 @@ pub(super) fn viewer_routes(node: &Arc<Node>, with_admin: bool) -> Router {
         wait_publisher: node.config.hub.wait_publisher(),
     };
     let routes = console::router().merge(flv::router(Arc::new(flv)));
-    if with_admin { routes.merge(admin_routes(node)) } else { routes.merge(api::public_router(api(node))) }
+    if with_admin {
+        return routes.merge(admin_routes(node));
+    }
+    routes.merge(api::public_router(api(node))).merge(keys::router(&node.relay.event_keys))
 }
 
 /// For operators: API, metrics, health.
@@ -41,7 +47,7 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(node.clone());
-    api::router(api(node)).merge(operations)
+    api::router(api(node)).merge(keys::router(&node.relay.event_keys)).merge(operations)
 }
 
 fn api(node: &Arc<Node>) -> Arc<Api> {

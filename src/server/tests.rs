@@ -14,7 +14,8 @@ use crate::{
 #[tokio::test]
 async fn a_stop_ends_flv_bodies_in_good_order_and_then_the_server() {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut config = Config { shards: 1, ..Config::default() };
+    let data = tempfile::tempdir().expect("a directory");
+    let mut config = Config { shards: 1, data_dir: Some(data.path().into()), ..Config::default() };
     (config.rtmp.listen, config.http.listen, config.admin.listen, config.moq.listen) = (free, free, free, free);
     config.auth.play = PlayPolicy::Anyone;
     let server = Server::bind(config).expect("free ports");

@@ -219,7 +219,9 @@ fn key_files_are_read_with_care() {
     for (result, error) in refused {
         assert_eq!(result, Err(error));
     }
-    assert!(matches!(Keys::from_jwks(b"{}"), Err(BadKeys::Malformed(_))));
+    assert_eq!(Keys::from_jwks(b"{}"), Err(BadKeys::Malformed { line: 1, column: 2 }));
+    let misplaced = Signer::from_private_jwk(b"\"a secret\"").expect_err("no JWK").to_string();
+    assert!(!misplaced.contains("secret"), "{misplaced}");
 
     let d = BASE64URL.encode([1; 32]);
     let private = |jwk: Value| Signer::from_private_jwk(jwk.to_string().as_bytes()).map(|signer| signer.kid);

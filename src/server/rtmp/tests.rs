@@ -19,6 +19,7 @@ use crate::{
         rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession},
     },
     secret::Digest,
+    server::EventKeys,
     task,
 };
 
@@ -53,7 +54,8 @@ struct Server {
 impl Server {
     fn start(config: Config, rtmp: Timeouts) -> Self {
         let moq = MoqAddress { port: 0, certificate_sha256: None };
-        let node = Arc::new(Node { rtmp, ..Node::new(config, moq) });
+        let node =
+            Arc::new(Node { rtmp, ..Node::new(config, moq, EventKeys { signer: None, trusted: Arc::default() }) });
         // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(16 * 1024).expect("set");
