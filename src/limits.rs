@@ -137,8 +137,8 @@ pub const JOURNAL_QUEUE_MAX: usize = 1024;
 pub const JOURNAL_SETTLE_DELAY: Duration = Duration::from_secs(1);
 /// After a failed write everything is refused for this long; then the file is opened again.
 pub const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Room beyond the journal's bound for cancels alone: what was accepted can be taken back when it is full.
-pub const JOURNAL_CANCEL_BYTES: u64 = 1024 * 1024;
+/// Room beyond the journal's bound for cancels and reserved seqs alone: a full one lets accepted events be taken back.
+pub const JOURNAL_VITAL_BYTES: u64 = 1024 * 1024;
 /// Newest records of a source that a room is restored from; older ones only if they are pending.
 pub const JOURNAL_LOAD_MAX: usize = 4096;
 /// Records that one commit of a sweep drops, so that no event waits long behind it.

@@ -58,9 +58,7 @@ impl Egress {
     }
 
     pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage) -> Muxed<TagEntry> {
-        self.pool.attach((stream.name().clone(), carriage), stream, || {
-            TagMux::new(stream.name().clone(), carriage)
-        })
+        self.pool.attach((stream.name().clone(), carriage), stream, || TagMux::new(stream.name().clone(), carriage))
     }
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Carriage, Egress, Session};
 use crate::{
-    hub::{At, End, Hub, Publisher, Settings},
-    media::{AudioConfig, Codec, Data, Event, Frame, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
+    hub::{At, End, Hub, Origin, Publisher, Settings},
+    media::{AudioConfig, Codec, Data, Event, Frame, Head, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{FlvReader, FlvTag, MediaTag, TagKind, tag},
         rtmp::amf0::{self, Value},
@@ -28,7 +28,7 @@ fn name() -> StreamName {
 fn room(lag_us_max: i64) -> Room {
     let settings = Settings::default();
     let egress = Egress::new(&settings, lag_us_max);
-    let hub = Hub::new(settings);
+    let hub = Hub::new(settings, Some(Origin::in_memory()));
     let publisher = hub.publish(&name()).expect("slot");
     Room { hub, egress, publisher }
 }
@@ -67,12 +67,10 @@ impl Room {
     }
 
     async fn push_with_event(&mut self, frame: Frame) -> Arc<Event> {
-        let stream = self.publisher.stream().clone();
-        let push = async {
-            tokio::task::yield_now().await;
-            self.push([frame]);
-        };
-        tokio::join!(stream.publish_event(card(), At::Now), push).0.expect("accepted")
+        let at = At::PtsUs(frame.pts_us);
+        let event = self.hub.publish_event(&name(), card(), Some(at)).await.expect("accepted").event;
+        self.push([frame]);
+        event
     }
 }
 
@@ -236,7 +234,7 @@ async fn data_messages_pass_as_they_came_but_never_before_the_header() {
     let amf0 = amf0.freeze();
     let data = |dts_us| Item::Data(Data { dts_us, amf0: amf0.clone() });
     room.publisher.relay(data(0), 1).expect("current");
-    room.publisher.relay(Item::Config(tracks(Codec::Avc, Codec::Aac).into()), 1).expect("current");
+    room.publisher.relay(Item::Head(Head::of(tracks(Codec::Avc, Codec::Aac).into())), 1).expect("current");
     room.publisher.relay(Item::Frame(video(40, 40, true)), 1).expect("current");
     let mut viewer = room.join();
     assert_eq!(words(&viewer.tags().await)[..2], ["0 onMetaData", "0 h264 config"]);

@@ -148,7 +148,8 @@ pub(super) fn cancel(id: &str, reason: Option<&str>) -> Map<String, Value> {
     let mut data = Map::new();
     data.insert("ref".into(), id.into());
     if let Some(reason) = reason {
-        let cut = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= Event::STRING_BYTES_MAX);
+        let cut =
+            reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= Event::STRING_BYTES_MAX);
         data.insert("reason".into(), reason.get(..cut.last().unwrap_or(0)).unwrap_or_default().into());
     }
     let mut fields = Map::new();

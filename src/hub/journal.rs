@@ -7,6 +7,8 @@
 mod store;
 
 use std::{
+    fmt,
+    fs::File,
     io,
     path::Path,
     sync::Arc,
@@ -89,12 +91,14 @@ struct Work {
 
 impl Journal {
     /// Opens the journal in `file`, or begins one there. `bytes_max` bounds the events and documents it holds; the
-    /// file itself may take about four times that. `commit_seconds` is told how long each commit took.
+    /// file may be twice as long. `commit_seconds` is told how long each commit took.
     pub fn open(file: &Path, bytes_max: u64, commit_seconds: Histogram) -> Result<Arc<Self>, JournalError> {
         let path = file.to_owned();
         let open = move || Ok(store::builder().create(&path)?);
-        let named = |error| JournalError::Storage(format!("{}: {error}", file.display()));
-        Self::start(Store::open(Box::new(open), bytes_max).map_err(named)?, commit_seconds)
+        let named = |error: &dyn fmt::Display| JournalError::Storage(format!("{}: {error}", file.display()));
+        let store = Store::open(Box::new(open), bytes_max).map_err(|error| named(&error))?;
+        sync_folder_of(file).map_err(|error| named(&error))?;
+        Self::start(store, commit_seconds)
     }
 
     /// A journal that is gone with the process: for tests, and for nodes told to keep nothing.
@@ -170,18 +174,31 @@ impl Journal {
     /// Drops what was committed before `before_ms`, UTC, and is neither pending nor among the newest `keep` of its
     /// source. Gives how many.
     pub async fn sweep(&self, before_ms: i64, keep: usize) -> Result<usize, JournalError> {
-        let mut swept = 0;
+        let (mut swept, mut dropped) = (0, Vec::new());
         for source in self.store.sources()? {
             loop {
-                let dropped = self.store.stale(&source, before_ms, keep)?;
-                if dropped.is_empty() {
+                let stale = self.store.stale(&source, before_ms, keep)?;
+                let more = stale.len() >= limits::JOURNAL_SWEEP_MAX;
+                dropped.extend(stale);
+                if dropped.len() >= limits::JOURNAL_SWEEP_MAX {
+                    swept += self.forget(std::mem::take(&mut dropped)).await?;
+                }
+                // Reading doesn't wait, so without this a long sweep would hold its thread.
+                tokio::task::yield_now().await;
+                if !more {
                     break;
                 }
-                swept += dropped.len();
-                self.submit(Batch { dropped, ..Batch::default() }).await?;
             }
         }
-        Ok(swept)
+        Ok(swept + self.forget(dropped).await?)
+    }
+
+    async fn forget(&self, dropped: Vec<(StreamName, u64)>) -> Result<usize, JournalError> {
+        let count = dropped.len();
+        if count > 0 {
+            self.submit(Batch { dropped, ..Batch::default() }).await?;
+        }
+        Ok(count)
     }
 
     async fn submit(&self, batch: Batch) -> Result<(), JournalError> {
@@ -240,8 +257,10 @@ impl Writing {
         let reopened = if self.failed.is_some() { self.store.reopen() } else { Ok(()) };
         let written = reopened.and_then(|()| self.store.write(batches));
         match &written {
-            Ok(_) if batches.is_empty() => {}
-            Ok(_) => self.commit_seconds.observe(start.elapsed().as_secs_f64()),
+            Ok(results) if results.iter().any(Result::is_ok) => {
+                self.commit_seconds.observe(start.elapsed().as_secs_f64());
+            }
+            Ok(_) => {}
             Err(error) if self.failed.is_none() => tracing::error!(%error, "journal failed; events are refused"),
             Err(_) => {}
         }
@@ -251,6 +270,12 @@ impl Writing {
         self.failed = written.as_ref().err().map(|error| (error.clone(), clock::now()));
         written
     }
+}
+
+/// Makes a new file's name as durable as what is in it.
+fn sync_folder_of(file: &Path) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -174,7 +174,12 @@ impl Origin {
     }
 
     /// Sees an admitted draft through: when this returns Ok it is durable, and on its way.
-    async fn accept(&self, timeline: &Mutex<Timeline>, source: &StreamName, draft: Draft) -> Result<Arc<Event>, Refused> {
+    async fn accept(
+        &self,
+        timeline: &Mutex<Timeline>,
+        source: &StreamName,
+        draft: Draft,
+    ) -> Result<Arc<Event>, Refused> {
         let mut again = None;
         let mut lead = self.commit_lead();
         let closing = draft.closing(source);

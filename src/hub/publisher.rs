@@ -205,7 +205,9 @@ impl Line {
     fn refresh_head(&mut self, stream: &Stream, at: Moment) {
         let told = self.head.as_ref().is_some_and(|head| {
             let same = |told: &Room, room: &Room| told.is_same(room) && !room.is_moving(at);
-            head.tracks == self.tracks && same(&head.room, &stream.timeline().lock().room) && same(&head.global, &stream.global())
+            head.tracks == self.tracks
+                && same(&head.room, &stream.timeline().lock().room)
+                && same(&head.global, &stream.global())
         });
         if !told {
             self.push_head(stream, at, self.group);

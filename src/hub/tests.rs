@@ -1,15 +1,14 @@
 use bytes::Bytes;
-use serde_json::{Map, json};
 
 use super::*;
-use crate::media::{Codec, Frame, Item, TrackKind, Tracks, VideoConfig};
+use crate::media::{Codec, Frame, Head, Item, TrackKind, Tracks, VideoConfig};
 
 fn name() -> StreamName {
     "live/room".parse().expect("name")
 }
 
 fn hub() -> Arc<Hub> {
-    Hub::new(Settings { reconnect_window: Duration::from_secs(30), ..Settings::default() })
+    Hub::new(Settings { reconnect_window: Duration::from_secs(30), ..Settings::default() }, Some(Origin::in_memory()))
 }
 
 fn video() -> Tracks {
@@ -89,45 +88,6 @@ async fn the_newer_publisher_wins_and_the_older_learns_of_it() {
     tokio::time::advance(Duration::from_secs(60)).await;
     tokio::task::yield_now().await;
     assert!(hub.is_announced(&name()), "the old one's window must not end the new one's stream");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_event_for_now_stands_beside_the_next_frame_in_the_line() {
-    let hub = hub();
-    let mut publisher = hub.publish(&name()).expect("slot");
-    publisher.set_tracks(video()).expect("current");
-    publisher.push_frame(frame(0, true)).expect("current");
-    let stream = publisher.stream().clone();
-    let mut cursor = stream.ring().cursor(None);
-    let draft: Map<_, _> = [("type", "card.show"), ("op", "set"), ("key", "card:main")]
-        .map(|(key, value)| (key.to_owned(), json!(value)))
-        .into_iter()
-        .collect();
-    let push = async {
-        tokio::task::yield_now().await;
-        publisher.push_frame(frame(40, false)).expect("current");
-    };
-    let (event, ()) = tokio::join!(stream.publish_event(draft, At::Now), push);
-    let event = event.expect("accepted");
-    let mut line = std::iter::from_fn(|| cursor.try_recv().expect("open"));
-    assert!(matches!(line.next(), Some(Read::Entry { entry: Item::Config(_), .. })));
-    assert!(matches!(line.next(), Some(Read::Entry { entry: Item::Frame(_), .. })));
-    let Some(Read::Entry { entry: Item::Event(seen), .. }) = line.next() else { panic!("the event is next") };
-    let Some(Read::Entry { entry: Item::Frame(beside), .. }) = line.next() else { panic!("then its frame") };
-    assert_eq!(seen, event);
-    assert_eq!(event.pts_us(), Some(beside.pts_us));
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_frame_an_event_is_refused() {
-    let hub = hub();
-    let viewer = hub.view(&name()).expect("room");
-    let draft: Map<_, _> =
-        [("type".to_owned(), json!("gift.send")), ("op".to_owned(), json!("fire"))].into_iter().collect();
-    assert_eq!(viewer.stream().publish_event(draft.clone(), At::Now).await, Err(Refused::NotLive));
-    let mut publisher = hub.publish(&name()).expect("slot");
-    publisher.push_frame(frame(0, true)).expect("current");
-    assert_eq!(publisher.stream().publish_event(draft, At::Now).await, Err(Refused::NotLive));
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +181,7 @@ async fn data_messages_leave_the_timeline_alone() {
             _ => None,
         })
         .collect();
-    let [Read::Entry { entry: Item::Config(_), .. }, Read::Entry { entry: Item::Frame(first), .. }, ..] = &line[..]
+    let [Read::Entry { entry: Item::Head(_), .. }, Read::Entry { entry: Item::Frame(first), .. }, ..] = &line[..]
     else {
         panic!("{line:?}")
     };
@@ -240,8 +200,8 @@ async fn an_encoders_clock_that_restarts_is_told_as_a_new_epoch_before_its_first
     while cursor.try_recv().expect("open").is_some() {}
     tokio::time::advance(Duration::from_millis(500)).await;
     publisher.push_frame(frame(0, true)).expect("current");
-    let Ok(Some(Read::Entry { entry: Item::Config(tracks), .. })) = cursor.try_recv() else { panic!("the epoch") };
-    assert_eq!((tracks.epoch, tracks.video.is_some()), (1, true));
+    let Ok(Some(Read::Entry { entry: Item::Head(head), .. })) = cursor.try_recv() else { panic!("the epoch") };
+    assert_eq!((head.tracks.epoch, head.tracks.video.is_some()), (1, true));
     assert!(matches!(cursor.try_recv(), Ok(Some(Read::Entry { entry: Item::Frame(_), .. }))));
     publisher.push_frame(frame(40, false)).expect("current");
     assert!(matches!(cursor.try_recv(), Ok(Some(Read::Entry { entry: Item::Frame(_), .. }))), "told once");
@@ -266,7 +226,7 @@ async fn a_publisher_never_gets_the_slot_of_a_stream_that_has_just_ended() {
 async fn another_nodes_event_waits_for_its_picture_when_sound_comes_first() {
     let hub = hub();
     let mut relay = hub.publish(&name()).expect("slot");
-    relay.relay(Item::Config(video().into()), 1).expect("current");
+    relay.relay(Item::Head(Head::of(video().into())), 1).expect("current");
     let mut cursor = relay.stream().ring().cursor(None);
     let json = br#"{"data":{},"id":"01KAMVFYHGM9S346Q3D25VT4F5","op":"fire","seq":7,"source":"live/room",
         "time":{"mode":"pts","pts_us":40000},"type":"gift.send","v":1}"#;
@@ -277,14 +237,14 @@ async fn another_nodes_event_waits_for_its_picture_when_sound_comes_first() {
     let mut kinds = Vec::new();
     while let Some(Read::Entry { entry, .. }) = cursor.try_recv().expect("open") {
         kinds.push(match entry {
-            Item::Config(_) => "config",
+            Item::Head(_) => "head",
             Item::Event(_) => "event",
             Item::Frame(frame) if frame.track == TrackKind::Audio => "audio",
             Item::Frame(_) => "video",
             Item::Data(_) => "data",
         });
     }
-    assert_eq!(kinds, ["config", "event", "video"], "who joins at the keyframe gets its event");
+    assert_eq!(kinds, ["head", "event", "video"], "who joins at the keyframe gets its event");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn start() -> (TagIngest, Cursor<Item>) {
-    let publisher = Hub::new(Settings::default()).publish(&"live/room".parse().expect("name")).expect("slot");
+    let publisher = Hub::new(Settings::default(), None).publish(&"live/room".parse().expect("name")).expect("slot");
     let cursor = publisher.stream().ring().cursor(None);
     (TagIngest::new(publisher), cursor)
 }
@@ -36,7 +36,8 @@ fn line(cursor: &mut Cursor<Item>) -> Vec<String> {
     });
     items
         .map(|item| match item {
-            Item::Config(tracks) => {
+            Item::Head(head) => {
+                let tracks = head.tracks.clone();
                 let video = tracks.video.as_ref().map(|video| (video.codec.as_str(), video.description.clone()));
                 let audio = tracks.audio.as_ref().map(|audio| audio.codec.as_str());
                 format!("{video:?} {audio:?} {}", tracks.metadata.len())

@@ -7,14 +7,14 @@ pub mod codec;
 pub mod event;
 pub mod frame;
 pub mod name;
-pub mod signature;
-pub mod room_clock;
 pub mod room;
+pub mod room_clock;
+pub mod signature;
 pub mod time;
 
 pub use event::Event;
 pub use frame::{AudioConfig, Codec, Data, Frame, Head, Item, Metadata, Scalar, TrackKind, Tracks, VideoConfig};
 pub use name::StreamName;
-pub use signature::{Keys, Signer};
-pub use room_clock::{Anchor, RoomClock};
 pub use room::Room;
+pub use room_clock::{Anchor, RoomClock};
+pub use signature::{Keys, Signer};

@@ -95,9 +95,15 @@ impl Room {
         let mut active = BTreeMap::new();
         for (seq, event) in &self.events {
             let head = &event.head;
-            let Some(key) = head.key.as_deref().filter(|_| head.op != Op::Fire && event.has_fired(now)) else { continue };
+            let Some(key) = head.key.as_deref().filter(|_| head.op != Op::Fire && event.has_fired(now)) else {
+                continue;
+            };
             let here = head.op == Op::Set && !event.has_expired(now) && !is_deleted(&self.deleted, key, *seq);
-            if here { active.insert(key, event) } else { active.remove(key) };
+            if here {
+                active.insert(key, event)
+            } else {
+                active.remove(key)
+            };
         }
         active
     }

@@ -169,7 +169,7 @@ impl Muxers {
             Track::Events => pool.attach(key, stream, EventsMux::default),
             Track::Audio => pool.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
             Track::Video => pool.attach(key, stream, || MediaMux::new(TrackKind::Video)),
-            Track::Line => pool.attach(key, stream, || LineMux::new(stream)),
+            Track::Line => pool.attach(key, stream, || LineMux::new(stream.name().clone(), stream.ring().clone())),
         }
     }
 }
@@ -345,8 +345,8 @@ struct LineMux {
 }
 
 impl LineMux {
-    fn new(stream: &Stream) -> Self {
-        Self { name: stream.name().clone(), source: stream.ring().clone(), head: None }
+    fn new(name: StreamName, source: Arc<Ring<Item>>) -> Self {
+        Self { name, source, head: None }
     }
 
     fn is_audio_only(&self) -> bool {

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::*;
 use crate::{
-    hub::{At, Cursor, Publisher, Read, Settings},
+    hub::{At, Cursor, Origin, Publisher, Read, Settings},
     media::{Codec, Event, Frame, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         tls::{Identity, Trust},
@@ -73,8 +73,14 @@ impl Node {
         let signer = Signer::from_seed(&[7; 32]);
         let keys = Arc::new(signer.public().into());
         let linger = Duration::from_millis(300);
-        let settings = Settings { linger, signer: Some(Arc::new(signer)), ..Settings::default() };
-        let relay = Relay::new(Hub::new(settings), Arc::new(Doors), Metrics::new(0, true), keys, lag_max);
+        let settings = Settings { linger, ..Settings::default() };
+        let relay = Relay::new(
+            Hub::new(settings, Some(Origin::in_memory())),
+            Arc::new(Doors),
+            Metrics::new(0, true),
+            keys,
+            lag_max,
+        );
         let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
         let config = server_config(identity).expect("a configuration");
         let listener = listen(relay.clone(), socket, config).expect("a listener");
@@ -111,6 +117,7 @@ fn tracks() -> Tracks {
 
 /// An anchor: a GOP of ten frames each 400 ms of the clock, pushed by hand.
 struct Anchor {
+    hub: Arc<Hub>,
     publisher: Publisher,
     count: i64,
 }
@@ -119,7 +126,14 @@ impl Anchor {
     fn new(node: &Node, stream: &str) -> Self {
         let mut publisher = node.relay.hub.publish(&name(stream)).expect("the slot");
         publisher.set_tracks(tracks()).expect("the only publisher");
-        Self { publisher, count: 0 }
+        Self { hub: node.relay.hub.clone(), publisher, count: 0 }
+    }
+
+    async fn send_event(&self, at: At) -> Arc<Event> {
+        let draft = json!({"type": "prompt.show", "op": "fire", "data": {"text": "A-1"}});
+        let draft = draft.as_object().expect("object").clone();
+        let name = self.publisher.stream().name().clone();
+        self.hub.publish_event(&name, draft, Some(at)).await.expect("accepted").event
     }
 
     fn push(&mut self, frames: usize) {
@@ -242,10 +256,7 @@ async fn an_edge_pulls_once_on_demand_in_order_with_events_beside_their_frames()
             Read::Skipped { frames } => panic!("{frames} frames lost"),
         }
         if frames.len() == 7 {
-            let draft = json!({"type": "card.show", "op": "fire", "data": {"sku": "A-1"}});
-            let at = At::PtsUs(frames[6].pts_us + 3 * 40_000);
-            receipt =
-                Some(source.publish_event(draft.as_object().expect("object").clone(), at).await.expect("accepted"));
+            receipt = Some(anchor.send_event(At::PtsUs(frames[6].pts_us + 3 * 40_000)).await);
         }
         // One at a time: what is pushed at once, readers may skip.
         if frames.len() >= 5 {
@@ -358,16 +369,13 @@ async fn a_reader_that_stands_still_loses_frames_but_no_event() {
     let origin = Node::with_lag(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, lag_max);
     let mut anchor = Anchor::new(&origin, "open/room");
     anchor.push(1);
-    let stream = anchor.publisher.stream().clone();
     let edge = origin.client("moqt", "/?token=edge").await;
     let mut line = edge.subscribe("open/room", "line", 60, None).await.expect("sent");
     assert!(next_frame(&mut line).await.is_some());
     // Nobody reads `line` from here on: its queue, then the windows of the connection, then the sender fill up.
     let mut sent = Vec::new();
     let mut send = async |anchor: &mut Anchor| {
-        let draft = json!({"type": "card.show", "op": "fire"});
-        let event = stream.publish_event(draft.as_object().expect("object").clone(), At::InMs(0)).await;
-        sent.push(event.expect("accepted").head.id.clone());
+        sent.push(anchor.send_event(At::InMs(0)).await.head.id.clone());
         anchor.push_large(1, 20_000);
     };
     for _ in 0..300 {
@@ -492,10 +500,7 @@ impl Watch {
     async fn push(&mut self) {
         self.anchor.push(1);
         if self.anchor.count % 20 == 10 && self.sent.len() < EVENTS {
-            let draft = json!({"type": "card.show", "op": "fire"});
-            let stream = self.anchor.publisher.stream();
-            let event = stream.publish_event(draft.as_object().expect("object").clone(), At::InMs(0)).await;
-            self.sent.push(event.expect("accepted"));
+            self.sent.push(self.anchor.send_event(At::InMs(0)).await);
         }
     }
 

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config::{self, PlayPolicy, Token},
-    hub::{Cursor, Publisher, Read, Settings},
+    hub::{Cursor, Origin, Publisher, Read, Settings},
     media::{Codec, Event, Frame, Item, TrackKind, Tracks, VideoConfig},
     secret::Digest,
 };
@@ -35,7 +35,7 @@ fn desk(change: impl FnOnce(&mut Api)) -> Desk {
             token("reader", "live/room", &[TokenRole::ApiRead]),
         ],
     };
-    let hub = Hub::new(Settings::default());
+    let hub = Hub::new(Settings::default(), Some(Origin::in_memory()));
     let mut publisher = hub.publish(&"live/room".parse().expect("name")).expect("slot");
     let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 320, height: 180 };
     publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");

@@ -59,8 +59,9 @@ impl Batch {
         values.map(row_bytes).sum::<u64>() + row_bytes([]) * size(self.reserved.len())
     }
 
-    /// A cancel takes back what must not fire, so it may use room that nothing else may.
-    fn only_cancels(&self) -> bool {
+    /// A cancel takes back what must not fire, and a reservation adds next to nothing: they may use room that
+    /// nothing else may.
+    fn is_vital(&self) -> bool {
         self.documents.is_empty() && self.events.iter().all(|event| event.head.kind == "cancel")
     }
 }
@@ -111,6 +112,9 @@ impl Store {
     /// Writes all batches and what has settled in one durable transaction. A batch without room is left out.
     pub(super) fn write(&self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
         let settled = self.settled.lock().clone();
+        if batches.is_empty() && settled.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut results = Vec::with_capacity(batches.len());
         let guard = self.database.read();
         let transaction = opened(&guard)?.begin_write().map_err(redb::Error::from)?;
@@ -139,7 +143,7 @@ impl Store {
     fn bytes_max_for(&self, batch: &Batch) -> u64 {
         match batch {
             batch if batch.bytes() == 0 => u64::MAX,
-            batch if batch.only_cancels() => self.bytes_max.saturating_add(limits::JOURNAL_CANCEL_BYTES),
+            batch if batch.is_vital() => self.bytes_max.saturating_add(limits::JOURNAL_VITAL_BYTES),
             _ => self.bytes_max,
         }
     }
@@ -239,6 +243,7 @@ impl Store {
         keep: usize,
     ) -> Result<Vec<(StreamName, u64)>, JournalError> {
         let name = source.as_str();
+        let settled = self.settled_of(source);
         self.read(|transaction| {
             let events = transaction.open_table(EVENTS)?;
             let pending = transaction.open_table(PENDING)?;
@@ -250,8 +255,9 @@ impl Store {
                 if value.value().0 >= before_ms || stale.len() >= limits::JOURNAL_SWEEP_MAX {
                     break;
                 }
-                if pending.get(key.value())?.is_none() {
-                    stale.push((source.clone(), key.value().1));
+                let seq = key.value().1;
+                if settled.contains(&seq) || pending.get((name, seq))?.is_none() {
+                    stale.push((source.clone(), seq));
                 }
             }
             Ok(stale)

@@ -107,7 +107,7 @@ async fn an_id_and_a_seq_have_one_record() {
     let stamped_again = Arc::new(Event::from_json(stamped_again.as_bytes()).expect("an event"));
     assert_eq!(journal.since(&room(), 0, 9).expect("open"), [typed(1, "host.wave").json.clone()]);
     journal.commit(vec![stamped_again.clone()], vec![]).await.expect("room");
-    assert_eq!(journal.since(&room(), 0, 9).expect("open"), [stamped_again.json.clone()]);
+    assert_eq!(journal.since(&room(), 0, 9).expect("open"), std::slice::from_ref(&stamped_again.json));
     assert_eq!(journal.find(&room(), &id(1)).expect("open"), Some(stamped_again));
 }
 
@@ -149,9 +149,7 @@ async fn a_room_starts_from_its_newest_records_and_all_that_are_pending() {
     assert_eq!(journal.sources_pending().expect("open"), [room()]);
     let global: StreamName = "acme/_global".parse().expect("a name");
     journal.reserve(&global, 1).await.expect("room");
-    journal.commit(vec![], vec![]).await.expect("room");
     (1..=last).for_each(|seq| journal.settle(&room(), seq));
-    journal.commit(vec![], vec![]).await.expect("room");
     assert_eq!(journal.sources_pending().expect("open"), [global]);
 }
 
@@ -173,7 +171,6 @@ async fn a_full_journal_refuses_and_a_sweep_makes_room() {
     journal.commit(vec![typed(last + 1, "cancel")], vec![]).await.expect("a cancel has room of its own");
 
     (1..=last).filter(|seq| *seq != 2).for_each(|seq| journal.settle(&room(), seq));
-    journal.commit(vec![], vec![]).await.expect("nothing takes no room");
     assert_eq!(journal.sweep(0, 10).await, Ok(0), "nothing is that old");
     let swept = journal.sweep(i64::MAX, 10).await.expect("open");
     assert_eq!(u64::try_from(swept), Ok(last + 1 - 10 - 1), "the newest ten and the pending one stay");
@@ -261,22 +258,21 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_file_never_panics(cut in 0.0..1.0_f64, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20)) {
+    fn a_damaged_file_never_panics(
+        length in prop::option::of(0.0..1.0_f64),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+    ) {
         let folder = Folder::new();
         let journal = folder.open().expect("a new file");
         block_on(journal.commit((1..=50).map(event).collect(), vec![])).expect("room");
         drop(journal);
         let mut bytes = fs::read(folder.file()).expect("read");
-        // Half of the cases are flips alone.
-        if cut < 0.5 {
-            bytes.truncate((bytes.len() as f64 * cut * 2.0) as usize);
-        }
+        // The file is mostly free pages; damage is where something is.
+        let written: Vec<_> = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).map(|(at, _)| at).collect();
         for (at, value) in flips {
-            if !bytes.is_empty() {
-                let at = at.index(bytes.len());
-                bytes[at] = value;
-            }
+            bytes[written[at.index(written.len())]] ^= value;
         }
+        bytes.truncate((bytes.len() as f64 * length.unwrap_or(1.0)) as usize);
         fs::write(folder.file(), bytes).expect("written");
         if let Ok(journal) = folder.open() {
             let _ = (journal.load(&room()), journal.since(&room(), 0, 100), journal.sources_pending());

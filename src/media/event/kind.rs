@@ -72,7 +72,8 @@ impl Kind {
             _ => None,
         };
         let needed = |field: &str| {
-            text(field).ok_or_else(|| BadEvent::field("/key", format!("is missing, and so is data.{field} to make it of")))
+            text(field)
+                .ok_or_else(|| BadEvent::field("/key", format!("is missing, and so is data.{field} to make it of")))
         };
         Ok(match self.key {
             KeyRule::None => None,
@@ -90,7 +91,9 @@ impl Kind {
             let expected = self.op.as_str();
             return Err(BadEvent::field("/op", format!("is always {expected} for this type")));
         }
-        let below = |prefix: &str, key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with(':'));
+        let below = |prefix: &str, key: &str| {
+            key.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with(':'))
+        };
         let (fits, expected) = match (self.key, key) {
             (KeyRule::None, key) => (key.is_none(), "no key".to_owned()),
             (KeyRule::Fixed(fixed), key) => (key == Some(fixed), fixed.to_owned()),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     clock,
-    media::{AudioConfig, Codec, TrackKind, Tracks},
+    media::{AudioConfig, Codec, Head, TrackKind, Tracks},
 };
 
 fn frame(track: TrackKind, ms: i64) -> Frame {
@@ -19,7 +19,7 @@ fn picture(ms: i64) -> Item {
 
 fn config(with_sound: bool) -> Item {
     let sound = with_sound.then(|| AudioConfig::from_description(Codec::Opus, Bytes::new()));
-    Item::Config(Arc::new(Tracks { audio: sound, ..Tracks::default() }))
+    Item::Head(Head::of(Arc::new(Tracks { audio: sound, ..Tracks::default() })))
 }
 
 /// Decode times in milliseconds of what is ready; sound as negative numbers minus one, configurations left out.

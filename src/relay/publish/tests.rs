@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     hub::{Cursor, Read},
-    media::{AudioConfig, Codec, VideoConfig},
+    media::{AudioConfig, Codec, Tracks, VideoConfig},
     proto::moq::{
         container::read_legacy,
         line::{LineItem, decode_item},
@@ -55,7 +55,7 @@ fn opened(group: u64) -> DataStream {
     reader
 }
 
-fn tracks(video: bool) -> Arc<Tracks> {
+fn tracks(video: bool) -> Arc<Head> {
     let video = video.then(|| VideoConfig {
         codec: Codec::Avc,
         description: Bytes::from_static(&[1, 0x42, 0xc0, 0x1f, 0xff]),
@@ -68,7 +68,7 @@ fn tracks(video: bool) -> Arc<Tracks> {
         sample_rate: 48_000,
         channels: 2,
     };
-    Arc::new(Tracks { video, audio: Some(audio), ..Tracks::default() })
+    Head::of(Arc::new(Tracks { video, audio: Some(audio), ..Tracks::default() }))
 }
 
 fn frame(track: TrackKind, dts_ms: i64, pts_ms: i64, keyframe: bool) -> Item {
@@ -125,8 +125,8 @@ fn audio_groups_are_the_seconds_of_the_timeline() {
 #[test]
 fn a_catalog_is_told_once_a_change_each_in_a_group_of_its_own() {
     let mut rig = Rig::new(CatalogMux::default());
-    let same = Arc::new(Tracks { epoch: 5, ..(*tracks(true)).clone() });
-    let frames = rig.feed([(Item::Config(tracks(false)), 7), (Item::Config(tracks(true)), 7), (Item::Config(same), 8)]);
+    let same = Head::of(Arc::new(Tracks { epoch: 5, ..Tracks::clone(&tracks(true).tracks) }));
+    let frames = rig.feed([(Item::Head(tracks(false)), 7), (Item::Head(tracks(true)), 7), (Item::Head(same), 8)]);
     let groups: Vec<_> = frames.iter().map(|(group, ..)| *group).collect();
     assert_eq!(groups, [7, 8]);
     assert!(Catalog::from_json(&frames[1].2).expect("a catalog").video.is_some());
@@ -180,10 +180,10 @@ fn an_events_group_is_rolled_and_begins_with_the_recent_records() {
 #[test]
 fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
     let source = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 8 });
-    let mut rig = Rig::new(LineMux::new(source.clone()));
+    let mut rig = Rig::new(LineMux::new("live/a".parse().expect("a name"), source.clone()));
     let shown = event(1, r#"{"epoch":0,"mode":"pts","pts_us":80000,"wall_ms":5}"#);
     let items = [
-        (Item::Config(tracks(true)), 7),
+        (Item::Head(tracks(true)), 7),
         (video(40, true), 7),
         (audio(45), 7),
         (Item::Event(shown.clone()), 7),
@@ -197,7 +197,7 @@ fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
     let read: Vec<_> =
         frames.into_iter().map(|(group, _, payload)| (group, decode_item(&payload).expect("an item"))).collect();
     let item = LineItem::Item;
-    let config = || item(Item::Config(tracks(true)));
+    let config = || item(Item::Head(tracks(true)));
     let expected = [
         (7, config()),
         (7, config()),
@@ -214,8 +214,8 @@ fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
 #[test]
 fn without_a_picture_the_line_carries_the_sound() {
     let source = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 8 });
-    let mut rig = Rig::new(LineMux::new(source.clone()));
-    let frames = rig.feed([(Item::Config(tracks(false)), 7), (frame(TrackKind::Audio, 0, 0, true), 8), (audio(20), 8)]);
+    let mut rig = Rig::new(LineMux::new("live/a".parse().expect("a name"), source.clone()));
+    let frames = rig.feed([(Item::Head(tracks(false)), 7), (frame(TrackKind::Audio, 0, 0, true), 8), (audio(20), 8)]);
     assert_eq!(frames.len(), 4, "the configuration twice, then the sound");
 }
 

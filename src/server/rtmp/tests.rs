@@ -54,8 +54,10 @@ struct Server {
 impl Server {
     fn start(config: Config, rtmp: Timeouts) -> Self {
         let moq = MoqAddress { port: 0, certificate_sha256: None };
-        let node =
-            Arc::new(Node { rtmp, ..Node::new(config, moq, EventKeys { signer: None, trusted: Arc::default() }) });
+        let node = Arc::new(Node {
+            rtmp,
+            ..Node::new(config, moq, EventKeys { signer: None, trusted: Arc::default() }).expect("a node")
+        });
         // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(16 * 1024).expect("set");
