@@ -112,6 +112,8 @@ pub const EVENTS_PENDING_MAX: usize = 1024;
 pub const EVENT_IDS_MAX: usize = 4096;
 /// Keys whose events a node believes; a set with more is refused.
 pub const EVENT_KEYS_MAX: usize = 64;
+/// Longest set of keys that is fetched; a longer one is refused.
+pub const EVENT_KEYS_BYTES_MAX: usize = 64 * 1024;
 /// Longest `kid`; a key with a longer one is refused.
 pub const EVENT_KID_BYTES_MAX: usize = 64;
 /// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.

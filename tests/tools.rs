@@ -4,9 +4,10 @@
 
 mod common;
 
-use std::{path::Path, process::Command, thread};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread};
 
 use common::{Ports, Process, run, run_ok, text};
+use hawker::media::{Keys, Signer};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,6 +64,10 @@ fn the_sample_and_a_card_come_over_every_carriage() {
     run_ok(20, &dev.hawker(&["watch", &urls[1], "--secs", "2"]));
     let watch = |url: &String| Process::spawn(&dev.hawker(&["watch", url, "--secs", "5", "--json"]));
     let viewers = urls.each_ref().map(watch);
+    let stranger = dev.home.path().join("stranger.json");
+    fs::write(&stranger, Keys::from(Signer::from_seed(&[1; 32]).public()).to_jwks()).unwrap();
+    let doubter = dev.hawker(&["watch", &urls[2], "--secs", "5", "--event-keys", stranger.to_str().unwrap()]);
+    let doubter = thread::spawn(move || complaint(&doubter));
     let card = ["event", "live/sample", "card.show", "sku=SKU-1", "price_minor=9900", "--in-ms", "2500"];
     let card: Value = serde_json::from_str(&run_ok(5, &dev.hawker(&card))).unwrap();
     for (viewer, url) in viewers.iter().zip(&urls) {
@@ -82,6 +87,7 @@ fn the_sample_and_a_card_come_over_every_carriage() {
             );
         }
         let events = report["events"].as_array().unwrap();
+        assert_eq!((number("/events_verified"), number("/events_forged")), (events.len() as i64, 0), "{report}");
         let ours: Vec<_> = events.iter().filter(|event| event["id"] == card["id"]).collect();
         assert_eq!(ours.len(), 1, "{url}: {report}");
         assert_eq!(
@@ -93,6 +99,28 @@ fn the_sample_and_a_card_come_over_every_carriage() {
             assert!(number("/latency_ms/p50") < 1000 && number("/latency_ms/samples") >= 3, "{report}");
         }
     }
+    let said = doubter.join().unwrap();
+    assert!(said.contains("of the events are not what a trusted key signed"), "{said}");
+}
+
+#[test]
+fn every_node_tells_the_keys_of_its_events_and_keeps_its_own_to_itself() {
+    let dev = Dev::start(&["--no-sample"]);
+    let keys = |node: &str| {
+        let url = dev.url(node, "http", "/.well-known/hawker-keys.json");
+        run_ok(5, Command::new("curl").args(["--silent", "--fail", "--include", &url]))
+    };
+    let (origin, edge) = (keys("origin"), keys("edge"));
+    assert!(origin.contains("content-type: application/jwk-set+json"), "{origin}");
+    assert!(origin.contains("cache-control: max-age=300"), "{origin}");
+    let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(body(&origin), body(&edge));
+    let jwks: Value = serde_json::from_str(&body(&origin)).unwrap();
+    let private = dev.home.path().join("origin/event-key.json");
+    let jwk: Value = serde_json::from_slice(&fs::read(&private).unwrap()).unwrap();
+    assert_eq!((&jwks["keys"][0]["kid"], &jwks["keys"][0]["x"]), (&jwk["kid"], &jwk["x"]));
+    assert!(jwk["d"].is_string() && !origin.contains(r#""d":"#));
+    assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -71,6 +71,19 @@ impl Info {
         write_private(path, serde_json::to_string(self)?.as_bytes())
     }
 
+    /// The node of the running `hawker dev` that `url` leads to.
+    pub fn node_at(url: &Url) -> Option<Node> {
+        let info = Self::load(&Self::default_path()).ok()?;
+        [info.origin, info.edge].into_iter().find(|node| {
+            [&node.rtmp, &node.http, &node.moq].into_iter().any(|address| {
+                Url::parse(address).is_ok_and(|address| {
+                    address.host_str() == url.host_str()
+                        && address.port_or_known_default() == url.port_or_known_default()
+                })
+            })
+        })
+    }
+
     /// Reads what a running `hawker dev` has written.
     pub fn load(path: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)

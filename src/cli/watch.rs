@@ -14,6 +14,7 @@ use crate::{
 
 mod analysis;
 mod flv;
+mod keys;
 mod moq;
 mod observed;
 mod rtmp;
@@ -29,6 +30,9 @@ pub struct Args {
     /// The server's certificate, for MoQ where no authority vouches for it.
     #[arg(long, value_name = "HEX", value_parser = parse_digest)]
     cert_sha256: Option<Digest>,
+    /// The keys whose events are believed: a JWK set [default: what the node tells, if it is HTTP or `hawker dev`].
+    #[arg(long, value_name = "FILE|URL")]
+    event_keys: Option<String>,
     /// Print one JSON report at the end, and nothing else.
     #[arg(long)]
     json: bool,
@@ -49,6 +53,10 @@ pub(super) enum Failed {
     Scheme(String),
     #[error("connected, but no keyframe came ({0}): is anybody publishing?")]
     Silent(String),
+    #[error("{from}: {reason}")]
+    Keys { from: String, reason: String },
+    #[error("{0} of the events are not what a trusted key signed")]
+    Forged(u64),
 }
 
 impl Failed {
@@ -60,8 +68,9 @@ impl Failed {
 
 /// Watches to the end and reports; an error if nothing played.
 pub(super) async fn run(args: Args) -> Outcome {
+    let keys = keys::load(args.event_keys.as_deref(), &args.url).await?;
     let start = clock::now();
-    let mut analysis = Analysis::new(start, clock::unix_ms(), !args.json);
+    let mut analysis = Analysis::new(start, clock::unix_ms(), !args.json).believing(keys);
     let shown = redact(args.url.as_str());
     if !args.json {
         println!("watching {shown} for {} s", args.secs);
@@ -75,7 +84,11 @@ pub(super) async fn run(args: Args) -> Outcome {
     let played = analysis.has_played();
     let report = analysis.finish(&shown, ended.clone(), clock::now());
     print(&report, args.json)?;
-    if played { Ok(()) } else { Err(Failed::Silent(ended).into()) }
+    match report.events_forged {
+        Some(forged @ 1..) => Err(Failed::Forged(forged).into()),
+        _ if !played => Err(Failed::Silent(ended).into()),
+        _ => Ok(()),
+    }
 }
 
 /// How watching ends where nothing went wrong.

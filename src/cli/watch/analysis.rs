@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::observed::Observed;
 use crate::{
     clock::Instant,
-    media::{TrackKind, Tracks},
+    media::{Keys, TrackKind, Tracks},
 };
 
 /// Gathers what came. Time is passed in.
@@ -29,6 +29,8 @@ pub(super) struct Analysis {
     latencies_ms: Vec<i64>,
     snapshots: u64,
     events: Vec<SeenEvent>,
+    keys: Option<Keys>,
+    events_forged: u64,
 }
 
 /// The decode times of one track.
@@ -63,7 +65,14 @@ impl Analysis {
             latencies_ms: Vec::new(),
             snapshots: 0,
             events: Vec::new(),
+            keys: None,
+            events_forged: 0,
         }
+    }
+
+    /// Verifies each event by these keys.
+    pub(super) fn believing(self, keys: Option<Keys>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Whether a decoder would have shown or played something.
@@ -109,6 +118,10 @@ impl Analysis {
                     skew_frames: None,
                 };
                 self.say(now, &report);
+                if let Some(Err(bad)) = self.keys.as_ref().map(|keys| keys.verify(&event)) {
+                    self.events_forged += 1;
+                    self.say(now, &bad);
+                }
                 let position = self.video_pts_us.len();
                 self.events.push(SeenEvent { report, at_us, in_line, position });
             }
@@ -138,7 +151,9 @@ impl Analysis {
             skew_frames: if seen.report.replay { None } else { skew_frames(seen, &self.video_pts_us) },
             ..seen.report.clone()
         });
-        let events = events.collect();
+        let events: Vec<_> = events.collect();
+        let events_forged = self.keys.is_some().then_some(self.events_forged);
+        let events_verified = events_forged.map(|forged| events.len() as u64 - forged);
         let (tracks, keyframes) = (&self.tracks, self.keyframes);
         Report {
             url: url.to_owned(),
@@ -161,6 +176,8 @@ impl Analysis {
             }),
             latency_ms: Latency::of(self.latencies_ms),
             snapshots: self.snapshots,
+            events_verified,
+            events_forged,
             events,
         }
     }
@@ -219,6 +236,9 @@ pub(super) struct Report {
     /// Where the publisher puts its clock into the stream.
     pub(super) latency_ms: Option<Latency>,
     pub(super) snapshots: u64,
+    /// Events that a trusted key signed, and the others; `null` where no keys were known.
+    pub(super) events_verified: Option<u64>,
+    pub(super) events_forged: Option<u64>,
     pub(super) events: Vec<EventReport>,
 }
 
@@ -315,6 +335,10 @@ impl fmt::Display for Report {
             writeln!(f, "latency  p50 {} ms, p99 {} ms ({} samples)", latency.p50, latency.p99, latency.samples)?;
         }
         write!(f, "events   {}", self.events.len())?;
+        match (self.events_verified, self.events_forged) {
+            (Some(verified), Some(forged)) => write!(f, " ({verified} verified, {forged} forged)")?,
+            _ => write!(f, " (no keys to verify them by)")?,
+        }
         for event in &self.events {
             match event.skew_frames {
                 Some(0) => write!(f, "\n         {} {}: beside its picture", event.kind, event.id)?,

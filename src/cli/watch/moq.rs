@@ -70,13 +70,8 @@ async fn trust(url: &Url, pin: Option<Digest>) -> Result<Trust, Failed> {
     if let Some(pin) = pin {
         return Ok(Trust::Pinned(vec![*pin.as_bytes()]));
     }
-    if let Ok(info) = dev::Info::load(&dev::Info::default_path()) {
-        let here = |node: &&dev::Node| {
-            Url::parse(&node.moq).is_ok_and(|moq| moq.host_str() == url.host_str() && moq.port() == url.port())
-        };
-        if let Some(node) = [&info.origin, &info.edge].into_iter().find(here) {
-            return dev_trust(&node.http).await;
-        }
+    if let Some(node) = dev::Info::node_at(url) {
+        return dev_trust(&node.http).await;
     }
     Trust::from_authorities(Path::new(SYSTEM_AUTHORITIES)).map_err(|e| Failed::unreachable(url, &e))
 }

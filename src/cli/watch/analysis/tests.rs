@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
     clock,
-    media::{Codec, Event, VideoConfig},
+    media::{Codec, Event, Signer, VideoConfig},
 };
 
 struct Viewer {
@@ -34,15 +34,7 @@ impl Viewer {
     }
 
     fn event(&mut self, at_ms: u64, pts_ms: i64, in_line: bool, replay: bool) {
-        let event = Event::from_json(
-            json!({
-                "v": 1, "id": "01JD2M6W4N8R3T5V7X9Z1B3D5F", "source": "live/room", "seq": 7, "type": "card.show",
-                "op": "set", "key": "card:main", "time": {"mode": "pts", "epoch": 0, "pts_us": pts_ms * 1000},
-            })
-            .to_string()
-            .as_bytes(),
-        );
-        let event = Box::new(event.expect("a legal event"));
+        let event = Box::new(Event::from_object(card(pts_ms)).expect("a legal event"));
         self.sees(at_ms, Observed::Event { event, at_us: Some(pts_ms * 1000), replay, in_line });
     }
 
@@ -51,6 +43,14 @@ impl Viewer {
             self.analysis.finish("rtmp://h/a/b", "time is up".into(), self.start + Duration::from_millis(at_ms));
         serde_json::to_value(report).expect("serializes")
     }
+}
+
+fn card(pts_ms: i64) -> Map<String, Value> {
+    let card = json!({
+        "v": 1, "id": "01JD2M6W4N8R3T5V7X9Z1B3D5F", "source": "live/room", "seq": 7, "type": "card.show",
+        "op": "set", "key": "card:main", "time": {"mode": "pts", "epoch": 0, "pts_us": pts_ms * 1000},
+    });
+    card.as_object().expect("an object").clone()
 }
 
 /// The skew of an event for `pts_ms` that comes after `before` pictures of 40 ms, and before the others of ten.
@@ -94,6 +94,21 @@ fn one_missing_picture_is_a_gap_and_a_step_back_is_counted() {
     viewer.picture(0, 900, 0, false);
     let video = &viewer.report(1000)["video"];
     assert_eq!((&video["gaps"], &video["gap_ms_max"], &video["dts_backwards"]), (&json!(1), &json!(66), &json!(1)));
+}
+
+#[test]
+fn events_are_verified_where_keys_are_known() {
+    let [ours, stranger] = [1, 2].map(|seed| Signer::from_seed(&[seed; 32]));
+    for (keys, verified, forged) in [(None, Value::Null, Value::Null), (Some(&ours), json!(1), json!(2))] {
+        let mut viewer = Viewer::new();
+        viewer.analysis = viewer.analysis.believing(keys.map(|signer| signer.public().into()));
+        for event in [ours.sign(card(0)), stranger.sign(card(0)), Event::from_object(card(0))] {
+            let event = Box::new(event.expect("a legal event"));
+            viewer.sees(0, Observed::Event { event, at_us: Some(0), replay: false, in_line: true });
+        }
+        let report = viewer.report(10);
+        assert_eq!((&report["events_verified"], &report["events_forged"]), (&verified, &forged));
+    }
 }
 
 #[test]
