@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
+    hub::Viewer,
     media::StreamName,
     net::tls::Trust,
     proto::moq::lite05::AnnounceBroadcast,
@@ -36,6 +37,8 @@ pub struct Upstream {
 
 struct Mirrored {
     mirror: Arc<Mirror>,
+    /// Events for all rooms are pulled whether anybody watches or not.
+    _pulled: Option<Viewer>,
     /// When the session was lost that announced it; `None` while it is announced.
     lost: Option<Instant>,
 }
@@ -171,7 +174,8 @@ impl Upstream {
             Some(mirrored) if Arc::ptr_eq(&mirrored.mirror.stream(), &stream) => mirrored.mirror,
             _ => Arc::new(Mirror::new(stream)),
         };
-        self.mirrors.insert(name.clone(), Mirrored { mirror: mirror.clone(), lost: None });
+        let pulled = name.is_global().then(|| self.relay.hub.view(name).ok()).flatten();
+        self.mirrors.insert(name.clone(), Mirrored { mirror: mirror.clone(), _pulled: pulled, lost: None });
         Some(mirror)
     }
 
