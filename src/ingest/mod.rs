@@ -2,6 +2,7 @@
 //!
 //! Invariant: ingest turns what a publisher sends into items of the line and never learns who watches.
 
+pub mod inband;
 pub mod rtmp;
 
 #[cfg(test)]
