@@ -276,6 +276,9 @@ pub struct PublishKey {
     pub prefix: String,
     /// SHA-256 of the key, hex.
     pub key_sha256: Digest,
+    /// Its publisher may send events inside the stream: data messages and SEI (default false).
+    #[serde(default)]
+    pub events: bool,
 }
 
 /// `[[auth.token]]`: a bearer token.

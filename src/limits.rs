@@ -96,6 +96,14 @@ pub const SEI_NAL_BYTES_MAX: usize = 8 * 1024;
 /// User data messages of one frame that are read; more are left unread. OBS sends three with a keyframe.
 pub const SEI_MESSAGES_MAX: usize = 8;
 
+// --- Events inside a publisher's stream ----------------------------------------------------------------
+
+/// Events of one publisher that wait for the hub; more are refused.
+pub const IN_BAND_EVENTS_PENDING_MAX: usize = 64;
+/// An in-band event may ask for a frame this far ahead; one that asks for more came from another timeline, and
+/// fires at once.
+pub const IN_BAND_AHEAD_MAX: Duration = Duration::from_secs(60);
+
 // --- Hub --------------------------------------------------------------------------------------------
 
 /// Entries in one ring, whatever their size; the oldest group goes first.

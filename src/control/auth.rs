@@ -48,6 +48,12 @@ impl Access for Auth {
         any(self.config.publish.iter().map(|rule| (rule.key_sha256 == presented) & name.is_under(&rule.prefix)))
     }
 
+    fn may_publish_events(&self, name: &StreamName, key: &str) -> bool {
+        let presented = Digest::of(key);
+        let rules = self.config.publish.iter();
+        any(rules.map(|rule| rule.events & (rule.key_sha256 == presented) & name.is_under(&rule.prefix)))
+    }
+
     fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
         match self.config.play {
             PlayPolicy::Anyone => true,
@@ -83,8 +89,8 @@ mod tests {
         Auth::new(&config::Auth {
             play,
             publish: vec![
-                PublishKey { prefix: "live".into(), key_sha256: Digest::of("live-key") },
-                PublishKey { prefix: "live/room".into(), key_sha256: Digest::of("room-key") },
+                PublishKey { prefix: "live".into(), key_sha256: Digest::of("live-key"), events: false },
+                PublishKey { prefix: "live/room".into(), key_sha256: Digest::of("room-key"), events: true },
             ],
             token: vec![
                 token("live", "director", &[TokenRole::EventsWrite, TokenRole::ApiRead]),
@@ -99,7 +105,7 @@ mod tests {
     fn the_default_opens_nothing() {
         let auth = Auth::new(&config::Auth::default());
         let room = name("live/room");
-        assert!(!auth.may_publish(&room, ""));
+        assert!(!auth.may_publish(&room, "") && !auth.may_publish_events(&room, ""));
         assert!(!auth.may_play(&room, None));
         assert!(!auth.may_play(&room, Some("")));
         for role in [TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Relay, TokenRole::Play] {
@@ -121,6 +127,11 @@ mod tests {
             ("unknown", "live-key", false),
         ] {
             assert_eq!(auth.may_publish(&name(stream), key), allowed, "{stream} {key}");
+        }
+        for (stream, key, allowed) in
+            [("live/room", "room-key", true), ("live/room", "live-key", false), ("live/other", "room-key", false)]
+        {
+            assert_eq!(auth.may_publish_events(&name(stream), key), allowed, "{stream} {key}");
         }
     }
 

@@ -95,6 +95,11 @@ impl Publisher {
         })
     }
 
+    /// Where a time of the publisher's clock lies on the stream's timeline. `None` before the first frame.
+    pub fn place(&self, publisher_us: i64) -> Option<i64> {
+        self.rebase.and_then(|rebase| rebase.place(publisher_us))
+    }
+
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
         let global = self.stream.name().is_global();

@@ -1,12 +1,17 @@
 //! RTMP (and FLV) tags of one publisher, turned into items of the line.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
+use super::inband::{InBand, InBandAt};
 use crate::{
-    hub::{Publisher, Replaced, Stream},
-    media::{AudioConfig, Codec, Frame, Metadata, TrackKind, Tracks, time::EncoderClock},
+    hub::{At, Publisher, Replaced, Stream},
+    limits,
+    media::{
+        Anchor, AudioConfig, Codec, Frame, Metadata, TrackKind, Tracks, codec::sei::NalFormat, time::EncoderClock,
+    },
     proto::flv::MediaTag,
 };
 
@@ -21,6 +26,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Data messages.
     pub data: u64,
+    /// Events, in data messages or SEI; also those refused.
+    pub events: u64,
     /// Frames of a track that was not described yet, left out.
     pub undescribed: u64,
 }
@@ -31,12 +38,42 @@ pub struct TagIngest {
     clock: EncoderClock,
     tracks: Tracks,
     counters: Counters,
+    may_send_events: bool,
+    nal_format: Option<NalFormat>,
+    /// PTS of the newest frame, by the publisher's clock.
+    newest_us: i64,
+    in_band: VecDeque<Result<Draft, &'static str>>,
+    anchor: Option<AnchorAt>,
+}
+
+/// An event that the publisher sent inside the stream, and when it shall fire.
+pub type Draft = (Map<String, Value>, At);
+
+/// What the encoder said of the time of one of its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnchorAt {
+    /// Who says it.
+    pub anchor: Anchor,
+    /// The picture's place on the stream's timeline.
+    pub pts_us: i64,
+    /// UTC microseconds.
+    pub wall_us: i64,
 }
 
 impl TagIngest {
-    /// A session that has just got the publisher slot.
-    pub fn new(publisher: Publisher) -> Self {
-        Self { publisher, clock: EncoderClock::default(), tracks: Tracks::default(), counters: Counters::default() }
+    /// A session that has just got the publisher slot; it may have the right to put events into the stream.
+    pub fn new(publisher: Publisher, may_send_events: bool) -> Self {
+        Self {
+            publisher,
+            clock: EncoderClock::default(),
+            tracks: Tracks::default(),
+            counters: Counters::default(),
+            may_send_events,
+            nal_format: None,
+            newest_us: 0,
+            in_band: VecDeque::new(),
+            anchor: None,
+        }
     }
 
     /// The stream published to.
@@ -71,6 +108,7 @@ impl TagIngest {
     pub fn handle_tag(&mut self, timestamp_ms: u32, tag: MediaTag) -> Result<(), Replaced> {
         match tag {
             MediaTag::VideoConfig(video) => {
+                self.nal_format = NalFormat::of(&video);
                 self.tracks.video = Some(video);
                 self.publisher.set_tracks(self.tracks.clone())?;
             }
@@ -91,7 +129,12 @@ impl TagIngest {
                 }
                 self.counters.bytes += data.len() as u64;
                 let pts_us = dts_us.saturating_add(cts_us);
-                self.publisher.push_frame(Frame { track: codec.kind(), dts_us, pts_us, keyframe, data })?;
+                let frame = Frame { track: codec.kind(), dts_us, pts_us, keyframe, data };
+                self.publisher.push_frame(frame.clone())?;
+                self.newest_us = pts_us;
+                if frame.track == TrackKind::Video {
+                    self.read_sei(&frame);
+                }
             }
             MediaTag::Ignored => {}
         }
@@ -107,10 +150,62 @@ impl TagIngest {
         Ok(())
     }
 
-    /// Any other data message.
+    /// Any other data message. Events don't pass as such: they come out of [`TagIngest::poll_draft`].
     pub fn handle_data(&mut self, amf0: Bytes) -> Result<(), Replaced> {
         self.counters.data += 1;
-        self.publisher.push_data(amf0)
+        let said = InBand::from_data(&amf0);
+        let is_event = matches!(said, InBand::Draft { .. } | InBand::Malformed(_));
+        self.take(said, None);
+        if is_event { Ok(()) } else { self.publisher.push_data(amf0) }
+    }
+
+    /// The next event that came inside the stream, or why it is none. To be drained after each message.
+    pub fn poll_draft(&mut self) -> Option<Result<Draft, &'static str>> {
+        self.in_band.pop_front()
+    }
+
+    /// The newest word of the encoder on what time it is.
+    pub fn poll_anchor(&mut self) -> Option<AnchorAt> {
+        self.anchor.take()
+    }
+
+    /// Of a publisher without the right only keyframes are looked at: OBS puts the time into those.
+    fn read_sei(&mut self, frame: &Frame) {
+        let Some(nal_format) = self.nal_format.filter(|_| frame.keyframe || self.may_send_events) else { return };
+        for message in nal_format.user_data(&frame.data) {
+            self.take(InBand::from_sei(&message), Some(frame.pts_us));
+        }
+    }
+
+    /// Takes what was said, beside the picture with this PTS (of the publisher's clock) or between pictures.
+    fn take(&mut self, said: InBand, beside_us: Option<i64>) {
+        let draft = match said {
+            InBand::NotEvent => return,
+            InBand::Anchor { anchor, wall_us } => {
+                let pts_us = self.publisher.place(beside_us.unwrap_or(self.newest_us));
+                self.anchor = pts_us.map(|pts_us| AnchorAt { anchor, pts_us, wall_us }).or(self.anchor);
+                return;
+            }
+            _ if !self.may_send_events => Err("the stream key has no right to send events"),
+            InBand::Malformed(reason) => Err(reason),
+            InBand::Draft { draft, at } => Ok((draft, self.hub_time(at, beside_us))),
+        };
+        self.counters.events += 1;
+        self.in_band.push_back(draft);
+    }
+
+    fn hub_time(&self, at: InBandAt, beside_us: Option<i64>) -> At {
+        let publisher_us = match at {
+            InBandAt::InMs(ms) => return At::InMs(ms),
+            InBandAt::WallMs(ms) => return At::WallMs(ms),
+            InBandAt::Here => beside_us,
+            InBandAt::PublisherMs(ms) => {
+                let us = ms.saturating_mul(1000);
+                let ahead_us = us.saturating_sub(self.newest_us);
+                u128::try_from(ahead_us).ok().filter(|ahead| *ahead <= AHEAD_US_MAX).map(|_| us)
+            }
+        };
+        publisher_us.and_then(|us| self.publisher.place(us)).map_or(At::Now, At::PtsUs)
     }
 
     fn is_described(&self, codec: Codec) -> bool {
@@ -129,3 +224,5 @@ impl TagIngest {
         Ok(())
     }
 }
+
+const AHEAD_US_MAX: u128 = limits::IN_BAND_AHEAD_MAX.as_micros();

@@ -86,6 +86,11 @@ impl Rebase {
         let offset_us = *self.offset_us.get_or_insert(self.start_us.saturating_sub(dts_us));
         dts_us.saturating_add(offset_us)
     }
+
+    /// The place of any other time of that clock. `None` before the first frame.
+    pub fn place(&self, us: i64) -> Option<i64> {
+        self.offset_us.map(|offset_us| us.saturating_add(offset_us))
+    }
 }
 
 /// Audio and video of one encoder are never interleaved further apart than this.

@@ -6,6 +6,8 @@ use crate::media::StreamName;
 pub trait Access: Send + Sync + 'static {
     /// May `key` publish `name`?
     fn may_publish(&self, name: &StreamName, key: &str) -> bool;
+    /// May who publishes `name` with `key` put events into it, inside the stream?
+    fn may_publish_events(&self, name: &StreamName, key: &str) -> bool;
     /// May `name` be watched with `token`, or without one?
     fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool;
     /// Is `token` an edge's?

@@ -38,6 +38,10 @@ impl Access for Doors {
         false
     }
 
+    fn may_publish_events(&self, _: &StreamName, _: &str) -> bool {
+        false
+    }
+
     fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
         name.is_under("open") || token == Some("play")
     }

@@ -9,6 +9,9 @@ use tokio::{
     time::timeout,
 };
 
+mod inband;
+
+use self::inband::InBandEvents;
 use super::Node;
 use crate::{
     clock,
@@ -177,7 +180,7 @@ async fn authorise_publish(
     match node.hub.publish(&name) {
         Ok(publisher) => {
             link.session.accept_publish()?;
-            Ok(TagIngest::new(publisher))
+            Ok(TagIngest::new(publisher, node.auth.may_publish_events(&name, &key)))
         }
         Err(_) => link.refuse(PUBLISH_BAD_NAME, FULL).await,
     }
@@ -198,6 +201,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let stream = node.metrics.stream(name.as_str());
     let began = clock::now();
     tracing::info!(protocol = "rtmp", stream = %name, %peer, encoder = link.software, "publisher connected");
+    let mut events = InBandEvents::new(node.metrics.clone(), ingest.stream().clone(), peer);
     let end = loop {
         let event = tokio::select! {
             event = timeout(node.rtmp.publisher_silence, link.event()) => event.unwrap_or(Err(End::Silent)),
@@ -208,15 +212,16 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
         if let Err(end) = event.and_then(|event| handle_published(&mut ingest, event)) {
             break end;
         }
+        events.forward(&mut ingest);
         let now = ingest.counters();
         stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
         stream.bytes_in.inc_by(now.bytes - before.bytes);
     };
-    let Counters { video_frames, audio_frames, bytes, data, undescribed } = ingest.counters();
+    let Counters { video_frames, audio_frames, bytes, data, events, undescribed } = ingest.counters();
     node.metrics.session_ended(Protocol::Rtmp, end.label());
     tracing::info!(
         protocol = "rtmp", stream = %name, %peer, reason = %end, secs = began.elapsed().as_secs_f32(),
-        codecs = ingest.codecs(), video_frames, audio_frames, bytes, data, undescribed,
+        codecs = ingest.codecs(), video_frames, audio_frames, bytes, data, events, undescribed,
         "publisher gone"
     );
     match end {

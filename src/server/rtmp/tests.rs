@@ -16,7 +16,7 @@ use crate::{
     media::{Codec, Frame, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{MediaTag, TagBody},
-        rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession},
+        rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession, amf0},
     },
     secret::Digest,
     server::EventKeys,
@@ -28,7 +28,8 @@ const ROOM: &str = "room?key=right";
 fn config() -> Config {
     let mut config = Config::default();
     config.auth.play = PlayPolicy::Anyone;
-    config.auth.publish = vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of("right") }];
+    let key = |key, events| PublishKey { prefix: "live".into(), key_sha256: Digest::of(key), events };
+    config.auth.publish = vec![key("right", false), key("director", true)];
     config
 }
 
@@ -402,4 +403,64 @@ async fn a_stop_ends_publishers_viewers_and_those_who_wait() {
     for session in [anchor.server, viewer.server, waiting.server, mute] {
         soon("a session's end", session).await.expect("no panic");
     }
+}
+
+fn text_data(text: &str) -> TagBody {
+    let mut amf0 = BytesMut::new();
+    let body = amf0::Value::object([("text", amf0::Value::string(text))]);
+    amf0::encode_all(&[amf0::Value::string("onTextData"), body], &mut amf0);
+    TagBody::script(amf0.freeze())
+}
+
+/// What data messages the viewer gets until the anchor has sent 20 more pictures.
+async fn data_seen(anchor: &mut Peer, viewer: &mut Peer) -> Vec<Bytes> {
+    let mut seen = Vec::new();
+    for n in 2..22u8 {
+        let picture = [n; 8];
+        let body = TagBody::video_frame(Codec::Avc, false, 0, Bytes::copy_from_slice(&picture));
+        anchor.send(u32::from(n) * 40, &body).await;
+        loop {
+            match viewer.next().await {
+                Some(ClientEvent::Media { tag: MediaTag::Frame { data, .. }, .. }) if data == picture[..] => break,
+                Some(ClientEvent::Data { amf0, .. }) => seen.push(amf0),
+                Some(_) => {}
+                None => panic!("closed before picture {n}"),
+            }
+        }
+    }
+    seen
+}
+
+fn has(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
+
+#[tokio::test]
+async fn events_inside_the_stream_need_a_key_with_the_right() {
+    let server = Server::start(config(), timeouts());
+    let refused = |count: u32| {
+        let line = format!("hawker_refused_total{{reason=\"in-band event\"}} {count}");
+        server.node.metrics.render().contains(&line)
+    };
+    let mut anchor = server.publish("room?key=director").await;
+    anchor.send_gop().await;
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    viewer.see(b"inter").await;
+    anchor.send(80, &text_data("3, 2, 1")).await;
+    let seen = data_seen(&mut anchor, &mut viewer).await;
+    let [event] = &seen[..] else { panic!("one event, not {seen:?}") };
+    assert!(has(event, "onLiveEvent") && has(event, "prompt.show") && has(event, "3, 2, 1"), "{event:?}");
+    assert!(has(event, "\"source\":\"live/room\""), "stamped here: {event:?}");
+    assert!(!refused(1));
+
+    let mut anchor = server.publish(ROOM).await;
+    anchor.send_gop().await;
+    viewer.see(b"inter").await;
+    anchor.send(80, &text_data("forged")).await;
+    let mut forged = BytesMut::new();
+    let body = amf0::Value::object([("json", amf0::Value::string("{}"))]);
+    amf0::encode_all(&[amf0::Value::string("onLiveEvent"), body], &mut forged);
+    anchor.send(80, &TagBody::script(forged.freeze())).await;
+    assert!(data_seen(&mut anchor, &mut viewer).await.is_empty());
+    assert!(refused(2));
 }
