@@ -1,11 +1,11 @@
-//! SEI messages between us and ffmpeg: it reads ours out of its own pictures, and we read its.
+//! What ffmpeg and we say to each other inside the stream: SEI messages both ways, and events that it publishes.
 
 mod common;
 
 use std::{fs, process::Command};
 
 use bytes::{BufMut, Bytes};
-use common::{run_ok, text};
+use common::{Dev, H264_AAC, Process, ffmpeg, run_ok, text};
 use hawker::media::{
     Codec, VideoConfig,
     codec::sei::{LIVE_EVENT, NalFormat, UserData},
@@ -133,4 +133,50 @@ fn we_read_the_messages_that_ffmpeg_and_x264_write() {
     assert!(found.contains(&UserData { uuid: LIVE_EVENT, payload: b"hello\0".to_vec() }), "{found:?}");
     let settings = found.iter().find(|message| message.uuid.starts_with(&X264)).expect("x264's own message");
     assert!(settings.payload.starts_with(b"x264 - core"), "{found:?}");
+}
+
+#[test]
+fn ffmpeg_publishes_events_as_subtitles_and_as_sei() {
+    let dev = Dev::start();
+    let folder = tempfile::tempdir().unwrap();
+    let subtitles = folder.path().join("prompts.srt");
+    fs::write(&subtitles, "1\n00:00:00,400 --> 00:00:02,000\n3, 2, 1\n").unwrap();
+    let gift = r#"{"id":"01JZZZZZZZZZZZZZZZZZZZZZZZ","type":"gift.send","op":"fire","data":{"n":7}}"#;
+    // Read once as a list of filters, and once as a list of their options.
+    let special = |letter: char| matches!(letter, '\\' | '\'' | ',' | ':');
+    let escape = |text: &str| {
+        let escaped = |letter| special(letter).then_some('\\').into_iter().chain([letter]);
+        text.chars().flat_map(escaped).collect::<String>()
+    };
+    let filter = format!("h264_metadata=sei_user_data=5b111b3f-101f-4892-ad18-8d987c1ab2cb+{}", escape(&escape(gift)));
+    let mut command = ffmpeg("ffmpeg");
+    command.arg("-i").arg(&subtitles).args([
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-map",
+        "2",
+        "-max_interleave_delta",
+        "1",
+        "-c:s",
+        "text",
+        "-bsf:v",
+        &filter,
+    ]);
+    // One long group, so that a viewer gets it from its beginning.
+    command.args(H264_AAC).args(["-g", "750"]).arg(&dev.origin.publish_url);
+    let publisher = Process::spawn(&command);
+    publisher.stdout.wait_line("out_time=00:00:01");
+    let played = folder.path().join("played.flv");
+    let watching = Process::spawn(Command::new("curl").args(["-sN", "-o"]).arg(&played).arg(dev.edge.flv_url()));
+    publisher.stdout.wait_line("out_time=00:00:04");
+    drop(watching);
+    let played = String::from_utf8_lossy(&fs::read(&played).unwrap()).into_owned();
+    assert_eq!(played.matches("onLiveEvent").count(), 2);
+    for part in [r#""data":{"text":"3, 2, 1"}"#, r#""source":"live/room","target":{"scope":"room"},"time""#] {
+        assert!(played.contains(part), "{part}");
+    }
+    // Once in the picture, and once as the event that this origin stamped.
+    assert_eq!(played.matches("01JZZZZZZZZZZZZZZZZZZZZZZZ").count(), 2);
 }
