@@ -9,9 +9,14 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// UTC milliseconds since 1970.
+/// UTC microseconds since 1970.
 #[allow(clippy::disallowed_methods, reason = "this module is the door to the system clock")]
-pub fn unix_ms() -> i64 {
+pub fn unix_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// UTC milliseconds since 1970.
+pub fn unix_ms() -> i64 {
+    unix_us() / 1000
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock, limits,
-    media::{Data, Event, Frame, Head, Item, Room, TrackKind, Tracks, event::Moment, time::Rebase},
+    media::{Anchor, Data, Event, Frame, Head, Item, Room, TrackKind, Tracks, event::Moment, time::Rebase},
     task,
 };
 
@@ -98,6 +98,12 @@ impl Publisher {
     /// Where a time of the publisher's clock lies on the stream's timeline. `None` before the first frame.
     pub fn place(&self, publisher_us: i64) -> Option<i64> {
         self.rebase.and_then(|rebase| rebase.place(publisher_us))
+    }
+
+    /// The encoder says that the picture with this PTS of the stream's timeline was taken at this UTC instant.
+    /// False if that can't be so.
+    pub fn handle_anchor(&mut self, anchor: Anchor, pts_us: i64, wall_us: i64) -> bool {
+        self.stream.timeline().lock().clock.handle_anchor(anchor, pts_us, wall_us)
     }
 
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
@@ -234,7 +240,10 @@ impl Line {
                 Rebase::starting_at(clock::unix_ms().saturating_mul(1000))
             }
             Some((newest_us, at)) => {
-                stream.timeline().lock().epoch += 1;
+                let mut timeline = stream.timeline().lock();
+                timeline.epoch += 1;
+                timeline.clock.handle_restart();
+                drop(timeline);
                 let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
                 // Whole milliseconds keep the conversions of every egress exact.
                 Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)
@@ -286,7 +295,10 @@ impl Line {
         }
         let mut timeline = stream.timeline().lock();
         let (reserve, clock) = match published_here {
-            true => (timeline.wants_reserve(), timeline.poll_clock(pts_us)),
+            true => {
+                timeline.clock.handle_arrival(pts_us, clock::unix_us());
+                (timeline.wants_reserve(), timeline.poll_clock(pts_us))
+            }
             false => (None, None),
         };
         let (due, late) = timeline.before_frame(pts_us);

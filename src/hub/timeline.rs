@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock, limits,
     media::{
-        Event, Room, StreamName,
+        Event, Room, RoomClock, StreamName,
         event::{BadEvent, Kind, Moment, Op},
     },
 };
@@ -45,6 +45,8 @@ pub(super) struct Timeline {
     schedule: BTreeMap<u64, Arc<Event>>,
     /// The newest frame's PTS and when it came; none while nobody publishes.
     newest: Option<(i64, clock::Instant)>,
+    /// Which UTC instant the frames were taken at.
+    pub(super) clock: RoomClock,
     /// Takes events; none on an edge.
     pub(super) origin: Option<Arc<Origin>>,
     quota: Quota,
@@ -69,6 +71,7 @@ impl Timeline {
             room: Room::default(),
             schedule: BTreeMap::new(),
             newest: None,
+            clock: RoomClock::default(),
             origin: None,
             quota: Quota::default(),
             sent: HashMap::new(),
@@ -176,7 +179,8 @@ impl Timeline {
     }
 
     fn exact_pts_time(&self, now: Moment, pts_us: i64) -> Value {
-        let wall_ms = now.wall_ms.saturating_add(pts_us.saturating_sub(now.pts_us).div_euclid(1000));
+        let by_arrival = || now.wall_ms.saturating_add(pts_us.saturating_sub(now.pts_us).div_euclid(1000));
+        let wall_ms = self.clock.wall_us(pts_us).map_or_else(by_arrival, |wall_us| wall_us.div_euclid(1000));
         json!({"mode": "pts", "epoch": self.epoch, "pts_us": pts_us, "wall_ms": wall_ms})
     }
 
@@ -291,7 +295,9 @@ impl Timeline {
     /// The correlation of the two clocks, now and then, if a seq for it is at hand.
     pub(super) fn poll_clock(&mut self, pts_us: i64) -> Option<Arc<Event>> {
         let origin = self.origin.clone()?;
-        if self.clock_sent.is_some_and(|at| at.elapsed() < CLOCK_INTERVAL) || self.seq >= self.reserved {
+        let age = self.clock_sent.map_or(CLOCK_INTERVAL, |at| at.elapsed());
+        let due = age >= CLOCK_INTERVAL || age >= CLOCK_INTERVAL_MIN && self.clock.poll_changed();
+        if !due || self.seq >= self.reserved {
             return None;
         }
         self.clock_sent = Some(clock::now());
@@ -300,7 +306,7 @@ impl Timeline {
         let event = json!({
             "v": 1, "id": ulid::Ulid::new().to_string(), "source": self.source.as_str(), "seq": self.seq,
             "type": "clock", "op": "set", "key": "clock", "target": {"scope": "room"}, "time": time,
-            "data": {"error_ms": 0, "quality": "arrival"},
+            "data": {"error_ms": self.clock.error_ms(), "quality": self.clock.quality()},
         });
         let Value::Object(event) = event else { return None };
         origin.signer.sign(event).map(Arc::new).ok()
@@ -345,8 +351,9 @@ fn micros(duration: Duration) -> i64 {
 /// Coalesced keys are sent this often at most.
 const COALESCE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the room's clock is told.
+/// How often the room's clock is told, and how often at most when it changes.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+const CLOCK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// After this long without a frame events no longer wait for one.
 const FRAME_SILENCE_MAX: Duration = Duration::from_millis(500);

@@ -169,6 +169,11 @@ impl TagIngest {
         self.anchor.take()
     }
 
+    /// Sets the room clock by that word. False if it can't be true.
+    pub fn set_clock(&mut self, said: AnchorAt) -> bool {
+        self.publisher.handle_anchor(said.anchor, said.pts_us, said.wall_us)
+    }
+
     /// Of a publisher without the right only keyframes are looked at: OBS puts the time into those.
     fn read_sei(&mut self, frame: &Frame) {
         let Some(nal_format) = self.nal_format.filter(|_| frame.keyframe || self.may_send_events) else { return };

@@ -194,7 +194,7 @@ fn an_event_inside_the_stream_is_placed_on_its_timeline() {
 
 #[test]
 fn without_the_right_events_are_refused_and_times_are_heard() {
-    let publisher = Hub::new(Settings::default()).publish(&"live/room".parse().expect("name")).expect("slot");
+    let publisher = Hub::new(Settings::default(), None).publish(&"live/room".parse().expect("name")).expect("slot");
     let mut cursor = publisher.stream().ring().cursor(None);
     let mut ingest = TagIngest::new(publisher, false);
     ingest.handle_tag(0, config(Codec::Avc, AVC_RECORD)).expect("current");

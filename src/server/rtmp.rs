@@ -177,6 +177,9 @@ async fn authorise_publish(
     if !is_guess_right(node, peer, || node.auth.may_publish(&name, &key)).await {
         return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
     }
+    if name.is_global() {
+        return link.refuse(PUBLISH_BAD_NAME, "that name stands for all rooms").await;
+    }
     match node.hub.publish(&name) {
         Ok(publisher) => {
             link.session.accept_publish()?;
@@ -201,7 +204,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let stream = node.metrics.stream(name.as_str());
     let began = clock::now();
     tracing::info!(protocol = "rtmp", stream = %name, %peer, encoder = link.software, "publisher connected");
-    let mut events = InBandEvents::new(node.metrics.clone(), ingest.stream().clone(), peer);
+    let mut events = InBandEvents::new(node.hub.clone(), node.metrics.clone(), ingest.stream().name().clone(), peer);
     let end = loop {
         let event = tokio::select! {
             event = timeout(node.rtmp.publisher_silence, link.event()) => event.unwrap_or(Err(End::Silent)),
@@ -213,6 +216,11 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
             break end;
         }
         events.forward(&mut ingest);
+        if let Some(said) = ingest.poll_anchor()
+            && !ingest.set_clock(said)
+        {
+            node.metrics.refused("clock anchor");
+        }
         let now = ingest.counters();
         stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
         stream.bytes_in.inc_by(now.bytes - before.bytes);

@@ -79,7 +79,7 @@ fn another_origins_event_loses_its_stamp_and_keeps_its_id() {
     let text = theirs.to_string();
     assert_eq!(live_event(&text, LiveEventKind::Event), draft(ours.clone(), InBandAt::PublisherMs(2040)));
     assert_eq!(sei(text.as_bytes()), draft(ours, InBandAt::Here));
-    assert!(matches!(live_event(&text, LiveEventKind::Snapshot), InBand::Malformed(_)));
+    assert!(matches!(live_event(&text, LiveEventKind::Snapshot { part: None }), InBand::Malformed(_)));
     let rain = r#"{"type":"rain.start","op":"fire","time":{"mode":"wall","wall_ms":11,"duration_ms":5}}"#;
     let at_eleven = json!({"type": "rain.start", "op": "fire", "time": {"duration_ms": 5}});
     assert_eq!(live_event(rain, LiveEventKind::Event), draft(at_eleven, InBandAt::WallMs(11)));

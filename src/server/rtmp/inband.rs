@@ -12,9 +12,10 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    hub::Stream,
+    hub::Hub,
     ingest::rtmp::{Draft, TagIngest},
     limits,
+    media::StreamName,
     observe::metrics::Metrics,
     task,
 };
@@ -27,15 +28,16 @@ pub(super) struct InBandEvents {
 }
 
 struct Session {
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    stream: Arc<Stream>,
+    stream: StreamName,
     peer: SocketAddr,
     has_refused: AtomicBool,
 }
 
 impl InBandEvents {
-    pub(super) fn new(metrics: Arc<Metrics>, stream: Arc<Stream>, peer: SocketAddr) -> Self {
-        let session = Arc::new(Session { metrics, stream, peer, has_refused: AtomicBool::new(false) });
+    pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, stream: StreamName, peer: SocketAddr) -> Self {
+        let session = Arc::new(Session { hub, metrics, stream, peer, has_refused: AtomicBool::new(false) });
         Self { session, queue: None }
     }
 
@@ -58,9 +60,8 @@ impl Session {
         let (queue, mut drafts) = mpsc::channel(limits::IN_BAND_EVENTS_PENDING_MAX);
         task::spawn("in-band events", async move {
             while let Some((draft, at)) = drafts.recv().await {
-                match self.stream.publish_event(draft, at).await {
-                    Ok(_) => self.metrics.events_published.inc(),
-                    Err(refused) => self.refuse(&refused),
+                if let Err(refused) = self.hub.publish_event(&self.stream, draft, Some(at)).await {
+                    self.refuse(&refused);
                 }
             }
         });
@@ -71,7 +72,7 @@ impl Session {
     fn refuse(&self, reason: &dyn Display) {
         self.metrics.refused("in-band event");
         if !self.has_refused.swap(true, Ordering::Relaxed) {
-            tracing::warn!(stream = %self.stream.name(), peer = %self.peer, %reason, "in-band event refused");
+            tracing::warn!(stream = %self.stream, peer = %self.peer, %reason, "in-band event refused");
         }
     }
 }
