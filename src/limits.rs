@@ -170,6 +170,18 @@ pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Time for the body of an API request.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events in one request; more get 413.
+pub const EVENT_BATCH_MAX: usize = 100;
+/// Events in one page of the log.
+pub const EVENT_LOG_PAGE_MAX: usize = 1000;
+/// Event streams (SSE) of one listener; further ones get 429.
+pub const EVENT_STREAMS_MAX: usize = 256;
+/// The same from one address.
+pub const EVENT_STREAMS_PER_ADDRESS_MAX: usize = 32;
+/// Events that an event stream takes from the log at once.
+pub const EVENT_STREAM_CHUNK_MAX: usize = 64;
+/// An event stream without events says that it lives.
+pub const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
 // --- MoQ --------------------------------------------------------------------------------------------
 

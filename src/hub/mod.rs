@@ -108,6 +108,8 @@ pub struct Full;
 impl Hub {
     /// An empty hub. With an origin it takes events.
     pub fn new(settings: Settings, origin: Option<Arc<Origin>>) -> Arc<Self> {
+    /// An empty hub.
+    pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             settings,
             streams: RwLock::default(),
@@ -115,6 +117,7 @@ impl Hub {
             origin,
             timelines: Mutex::default(),
             globals: Mutex::default(),
+            rooms: stub::Rooms::default(),
         })
     }
 

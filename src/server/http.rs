@@ -20,6 +20,8 @@ use crate::{
         keys,
     },
     egress::flv::{self, Flv},
+    limits,
+    net::pending::Pending,
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
@@ -59,6 +61,8 @@ fn api(node: &Arc<Node>) -> Arc<Api> {
         moq: node.moq.clone(),
         takes_events: node.config.role != Role::Edge,
         public_list: node.config.auth.play == PlayPolicy::Anyone,
+        event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
+        stop: node.stop.clone(),
     })
 }
 

@@ -1,0 +1,162 @@
+//! What streams there are, where they are watched, and the time.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    response::IntoResponse,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    caller::Caller,
+    refusal::{ErrorBody, Refusal},
+    room::Room,
+};
+use crate::{
+    clock,
+    config::TokenRole,
+    hub::{self, Stream},
+};
+
+/// The server's clock.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerTime {
+    /// UTC milliseconds since 1970.
+    unix_ms: i64,
+}
+
+/// Where MoQ viewers connect.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MoqServer {
+    /// A WebTransport URL.
+    url: String,
+    /// SHA-256 of a self-signed certificate, hex, for `serverCertificateHashes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    certificate_sha256: Option<String>,
+}
+
+/// Streams by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StreamList {
+    streams: Vec<StreamInfo>,
+}
+
+/// One stream.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StreamInfo {
+    name: String,
+    /// waiting, live, interrupted or ended.
+    #[schema(value_type = String)]
+    state: hub::State,
+    /// Viewers that this node serves.
+    viewers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    video: Option<VideoInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    audio: Option<AudioInfo>,
+}
+
+/// The picture.
+#[derive(Serialize, ToSchema)]
+pub(super) struct VideoInfo {
+    codec: String,
+    width: u32,
+    height: u32,
+}
+
+/// The sound.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AudioInfo {
+    codec: String,
+    sample_rate: u32,
+    channels: u32,
+}
+
+/// The server's clock, to count down by.
+#[utoipa::path(get, path = "/v1/time", tag = "node", security(()),
+    responses((status = 200, description = "now", body = ServerTime)))]
+pub(super) async fn time() -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "no-store")], Json(ServerTime { unix_ms: clock::unix_ms() }))
+}
+
+/// Where MoQ viewers connect.
+#[utoipa::path(get, path = "/v1/moq", tag = "node", security(()), responses(
+    (status = 200, description = "the address", body = MoqServer),
+    (status = 400, description = "no usable Host header", body = ErrorBody)))]
+pub(super) async fn moq(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<MoqServer>, Refusal> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let Some(host) = host else {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the Host header is missing or malformed"));
+    };
+    let url = format!("https://{}:{}/", host.host(), api.moq.port);
+    Ok(Json(MoqServer { url, certificate_sha256: api.moq.certificate_sha256.clone() }))
+}
+
+/// The streams that can be watched, as far as the token sees them.
+#[utoipa::path(get, path = "/v1/streams", tag = "streams", responses(
+    (status = 200, description = "the streams", body = StreamList),
+    (status = "4XX", description = "refused", body = ErrorBody)))]
+pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<StreamList>, Refusal> {
+    let prefixes = match caller.token() {
+        None if api.public_list => vec![String::new()],
+        _ => {
+            caller.must(&api, TokenRole::ApiRead, None).await?;
+            let token = caller.token().unwrap_or_default();
+            api.auth.prefixes(token, TokenRole::ApiRead).into_iter().map(str::to_owned).collect()
+        }
+    };
+    let visible = |stream: &&Arc<Stream>| prefixes.iter().any(|prefix| stream.name().is_under(prefix));
+    let streams = api.hub.list().iter().filter(visible).map(|stream| StreamInfo::of(stream)).collect();
+    Ok(Json(StreamList { streams }))
+}
+
+/// One stream.
+#[utoipa::path(get, path = "/v1/streams/{name}", tag = "streams",
+    params(("name" = String, Path, description = "the stream, its slashes as they are or as %2F")),
+    responses(
+        (status = 200, description = "the stream", body = StreamInfo),
+        (status = "4XX", description = "refused", body = ErrorBody)))]
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Room(name): Room,
+    caller: Caller,
+) -> Result<Json<StreamInfo>, Refusal> {
+    if caller.token().is_some() || !api.public_list {
+        caller.must(&api, TokenRole::ApiRead, Some(&name)).await?;
+    }
+    match api.hub.get(&name).filter(|_| api.hub.is_announced(&name)) {
+        Some(stream) => Ok(Json(StreamInfo::of(&stream))),
+        None => Err(Refusal::new(StatusCode::NOT_FOUND, format!("no stream {name}"))),
+    }
+}
+
+impl StreamInfo {
+    fn of(stream: &Stream) -> Self {
+        let tracks = stream.tracks().unwrap_or_default();
+        let video = tracks.video.as_ref();
+        let audio = tracks.audio.as_ref();
+        Self {
+            name: stream.name().to_string(),
+            state: stream.state(),
+            viewers: *stream.viewers().borrow(),
+            video: video.map(|video| VideoInfo {
+                codec: video.codec.as_str().to_owned(),
+                width: video.width,
+                height: video.height,
+            }),
+            audio: audio.map(|audio| AudioInfo {
+                codec: audio.codec.as_str().to_owned(),
+                sample_rate: audio.sample_rate,
+                channels: audio.channels.into(),
+            }),
+        }
+    }
+}
