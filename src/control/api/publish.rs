@@ -84,7 +84,6 @@ pub(super) async fn post(
 
 /// The reply with status 200.
 #[derive(ToSchema)]
-#[schema(no_recursion)]
 #[expect(dead_code, reason = "says in the document what is sent as bytes")]
 #[serde(untagged)]
 pub(super) enum PostReply {
