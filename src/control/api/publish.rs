@@ -39,9 +39,15 @@ pub(super) struct BatchItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = SignedEvent)]
     event: Option<Value>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    /// Why not, if it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    error: Option<ErrorBody>,
+    error: Option<String>,
+    /// JSON pointer into the item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pointer: Option<String>,
+    /// When it may be sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     retry_after_secs: Option<u64>,
@@ -244,6 +250,7 @@ impl From<Published> for BatchItem {
             // Canonical, and so it stays: the map is sorted.
             event: serde_json::from_slice(&published.event.json).ok(),
             error: None,
+            pointer: None,
             retry_after_secs: None,
         }
     }
@@ -254,7 +261,8 @@ impl From<Refusal> for BatchItem {
         Self {
             status: refusal.status.as_u16(),
             event: None,
-            error: Some(refusal.body),
+            error: Some(refusal.body.error),
+            pointer: refusal.body.pointer,
             retry_after_secs: refusal.retry_after_secs,
         }
     }
