@@ -56,7 +56,8 @@ fn an_event_is_followed_where_it_was_sent_and_an_edge_sends_callers_to_its_origi
     let state: Value = serde_json::from_str(&run_ok(5, curl(&dev).arg(format!("{room}/state")))).unwrap();
     assert!(state["events"].as_array().unwrap().contains(&sent), "{state}");
     let log = run_ok(5, curl(&dev).arg(format!("{room}/events")));
-    assert!(log.lines().any(|line| line == sent.to_string()), "{log}");
+    let line = sent.to_string();
+    assert!(log.lines().any(|logged| logged == line), "{log}");
 
     let mut elsewhere = curl(&dev);
     elsewhere.args(["--header", "content-type: application/json", "--data", &card.to_string()]);

@@ -177,6 +177,15 @@ pub(super) struct SignedEvent {
     sig: Option<String>,
 }
 
+/// An event that was known, or the outcomes of a batch.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape for the document")]
+pub(super) enum PostReply {
+    Known(Box<SignedEvent>),
+    Batch(Vec<publish::BatchItem>),
+}
+
 /// A room's state: the events that a joiner gets.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a shape for the document")]

@@ -20,7 +20,7 @@ use super::{
     caller::Caller,
     cloudevents,
     draft::{Draft, IdempotencyKey},
-    openapi::{CloudEvent, EventDrafts, SignedEvent},
+    openapi::{CloudEvent, EventDrafts, PostReply, SignedEvent},
     refusal::{ErrorBody, Refusal},
     room::Room,
 };
@@ -86,15 +86,6 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, Refusal> {
     accept(&api, &name, &caller, body).await.inspect_err(|refusal| refusal.note(&api, &name))
-}
-
-/// The reply with status 200.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "says in the document what is sent as bytes")]
-#[serde(untagged)]
-pub(super) enum PostReply {
-    Known(SignedEvent),
-    Batch(Vec<BatchItem>),
 }
 
 async fn accept(api: &Api, name: &StreamName, caller: &Caller, body: Body) -> Result<Response, Refusal> {

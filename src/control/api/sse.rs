@@ -69,7 +69,8 @@ pub(super) async fn follow(
     };
     // What can't be read is said with a status, which a body has no more.
     api.hub.events_since(&name, seq, 1)?;
-    let follower = Follower { api, name, bell, seq, _place: place };
+    tracing::info!(stream = %name, peer = %caller.peer, seq, "event stream began");
+    let follower = Follower { api, name, bell, seq, events: 0, _place: place };
     let events = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
         Some((Ok::<_, Infallible>(chunk), follower))
@@ -102,7 +103,15 @@ struct Follower {
     bell: Receiver<Arc<Event>>,
     /// The last one sent.
     seq: u64,
+    /// How many were sent.
+    events: u64,
     _place: Place,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        tracing::info!(stream = %self.name, seq = self.seq, events = self.events, "event stream ended");
+    }
 }
 
 impl Follower {
@@ -138,6 +147,7 @@ impl Follower {
                 continue;
             };
             self.seq = self.seq.max(line.seq);
+            self.events += 1;
             let _ = write!(chunk, "id: {}\nevent: {}\ndata: {text}\n\n", line.seq, line.kind);
         }
         chunk

@@ -56,8 +56,11 @@ async fn each_item_of_a_batch_has_its_own_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_waits_for_a_frame_once() {
+async fn a_batch_is_accepted_in_its_order_and_waits_for_a_frame_once() {
     let desk = desk(|_| ());
+    let (_, _, outcomes) = desk.post_as(&[], &json!(vec![soon(card()); limits::EVENT_BATCH_MAX])).await;
+    let seqs: Vec<_> = outcomes.as_array().expect("an array").iter().map(|o| o["event"]["seq"].as_u64()).collect();
+    assert!(seqs.is_sorted() && seqs[0].is_some() && seqs[0] < seqs[99], "{seqs:?}");
     let began = clock::now();
     let (_, _, outcomes) = desk.post_as(&[], &json!(vec![card(); 20])).await;
     assert_eq!(outcomes[19]["status"], 409, "no frame came: {outcomes}");
