@@ -30,12 +30,18 @@ pub struct Args {
     /// The state's key, such as card:main [default: by the type].
     #[arg(long)]
     key: Option<String>,
-    /// Fire this long from now instead of at the next frame.
-    #[arg(long, value_name = "N", conflicts_with = "pts_us")]
+    /// Fire this long from now [default: by the type, else at the next frame].
+    #[arg(long, value_name = "N", group = "at")]
     in_ms: Option<u64>,
     /// Fire at the frame with this presentation time.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "at")]
     pts_us: Option<i64>,
+    /// Fire at this UTC millisecond, for everybody.
+    #[arg(long, value_name = "N", group = "at")]
+    wall_ms: Option<i64>,
+    /// The event's id, by which the server knows it when it is sent again.
+    #[arg(long, value_name = "ULID")]
+    id: Option<ulid::Ulid>,
     /// The origin's API [default: the running `hawker dev`].
     #[arg(long, value_name = "URL", env = "HAWKER_API")]
     api: Option<String>,
@@ -66,7 +72,8 @@ enum Failed {
 pub(super) async fn run(args: Args) -> Outcome {
     let body = body(&args)?;
     let (api, token) = access(&args)?;
-    let url = format!("{}/v1/streams/{}/events", api.trim_end_matches('/'), args.name);
+    let name = args.name.as_str().replace('/', "%2F");
+    let url = format!("{}/v1/streams/{name}/events", api.trim_end_matches('/'));
     let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
     let mut request = client.post(url).json(&body);
     if let Some(token) = token {
@@ -94,16 +101,23 @@ fn body(args: &Args) -> Result<Value, Failed> {
     if op != Op::Fire && key.is_none() {
         return Err(Failed::SetWithoutKey);
     }
-    let at = match (args.in_ms, args.pts_us) {
-        (Some(in_ms), _) => json!({ "in_ms": in_ms }),
-        (None, Some(pts_us)) => json!({ "pts_us": pts_us }),
-        (None, None) => json!({ "now": true }),
-    };
-    let mut body = json!({ "type": args.kind, "op": op, "data": data, "at": at });
-    if let (Some(key), Some(body)) = (key, body.as_object_mut()) {
-        body.insert("key".into(), key.into());
-    }
-    Ok(body)
+    let mut body = Map::from_iter([
+        ("type".to_owned(), json!(args.kind)),
+        ("op".to_owned(), json!(op)),
+        ("data".to_owned(), data.into()),
+    ]);
+    let at = [
+        args.in_ms.map(|ms| json!({ "in_ms": ms })),
+        args.pts_us.map(|us| json!({ "pts_us": us })),
+        args.wall_ms.map(|ms| json!({ "wall_ms": ms })),
+    ];
+    let optional = [
+        ("key", key.map(Value::from)),
+        ("id", args.id.map(|id| id.to_string().into())),
+        ("at", at.into_iter().flatten().next()),
+    ];
+    body.extend(optional.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))));
+    Ok(body.into())
 }
 
 /// What the contract says of a type; a type it doesn't know happens once.

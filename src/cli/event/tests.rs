@@ -19,12 +19,14 @@ fn a_card_needs_no_key() {
     assert_eq!(
         body_of("live/room card.show sku=SKU-1 price_minor=9900 title=Tea"),
         Ok(json!({
-            "type": "card.show", "op": "set", "key": "card:main", "at": {"now": true},
+            "type": "card.show", "op": "set", "key": "card:main",
             "data": {"sku": "SKU-1", "price_minor": 9900, "title": "Tea"},
         }))
     );
     let hide = body_of("live/room card.hide --in-ms 3000").expect("built");
     assert_eq!((&hide["op"], &hide["at"]), (&json!("delete"), &json!({"in_ms": 3000})));
+    let again = body_of("live/room card.hide --wall-ms 5 --id 01JD2M6W4N8R3T5V7X9Z1B3D5F").expect("built");
+    assert_eq!((&again["at"], &again["id"]), (&json!({"wall_ms": 5}), &json!("01JD2M6W4N8R3T5V7X9Z1B3D5F")));
 }
 
 #[test]
@@ -63,7 +65,9 @@ fn values_keep_their_type() {
 
 #[test]
 fn what_makes_no_sense_is_refused_at_once() {
-    for line in ["live//room card.show", "a card.show x", "a card.show --in-ms 1 --pts-us 2", "a b.c --op put"] {
+    for line in
+        ["live//room card.show", "a card.show x", "a card.show --in-ms 1 --pts-us 2", "a b.c --op put", "a b.c --id 1"]
+    {
         assert!(body_of(line).is_err(), "{line}");
     }
 }
