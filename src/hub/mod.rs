@@ -108,8 +108,6 @@ pub struct Full;
 impl Hub {
     /// An empty hub. With an origin it takes events.
     pub fn new(settings: Settings, origin: Option<Arc<Origin>>) -> Arc<Self> {
-    /// An empty hub.
-    pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             settings,
             streams: RwLock::default(),
@@ -117,7 +115,6 @@ impl Hub {
             origin,
             timelines: Mutex::default(),
             globals: Mutex::default(),
-            rooms: stub::Rooms::default(),
         })
     }
 

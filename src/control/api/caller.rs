@@ -59,6 +59,9 @@ impl Caller {
     /// Refuses who may not send events to the room, and everybody where events are not accepted.
     pub(in crate::control) async fn must_write(&self, api: &Api, name: &StreamName) -> Result<(), Refusal> {
         self.must(api, TokenRole::EventsWrite, Some(name)).await?;
-        if api.takes_events { Ok(()) } else { Err(Refused::NotOrigin.into()) }
+        if api.takes_events {
+            return Ok(());
+        }
+        Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, Refused::NotOrigin.to_string()))
     }
 }

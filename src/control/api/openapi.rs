@@ -172,7 +172,7 @@ pub(super) struct SignedEvent {
     data: Map<String, Value>,
     #[schema(nullable = false)]
     kid: Option<String>,
-    /// Ed25519, base64url; the keys are at `/v1/keys`.
+    /// Ed25519, base64url; the keys are at `/.well-known/hawker-keys.json`.
     #[schema(nullable = false)]
     sig: Option<String>,
 }
@@ -194,10 +194,9 @@ pub(super) struct RoomState {
     source: String,
     /// The newest event in it.
     seq: u64,
-    #[schema(nullable = true)]
-    pts_us: Option<i64>,
-    #[schema(nullable = true)]
-    wall_ms: Option<i64>,
+    /// Where the room is now, on both of its clocks.
+    pts_us: i64,
+    wall_ms: i64,
     events: Vec<SignedEvent>,
 }
 

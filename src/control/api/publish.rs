@@ -13,6 +13,7 @@ use futures_util::future;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use ulid::Ulid;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -139,14 +140,11 @@ async fn batch(
 }
 
 async fn publish(api: &Api, name: &StreamName, form: Form, draft: Draft) -> Result<Published, Refusal> {
-    let published = api.hub.publish_event(name, draft.fields, draft.at).await.map_err(|refused| match refused {
-        Refused::Bad(bad) => form.in_its_terms(bad).into(),
-        other => Refusal::from(other),
-    })?;
-    if !published.known {
-        api.metrics.events_published.inc();
-    }
-    Ok(published)
+    let published = api.hub.publish_event(name, draft.fields, draft.at).await;
+    published.map_err(|refused| match refused {
+        Refused::Bad(bad) => Refused::Bad(form.in_its_terms(bad)).into(),
+        other => other.into(),
+    })
 }
 
 /// Why an event is taken back.
@@ -182,8 +180,8 @@ pub(super) async fn cancel(
     let outcome = async {
         caller.must_write(&api, &name).await?;
         let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-        if id.parse::<ulid::Ulid>().is_err() {
-            return Err(Refused::UnknownEvent.into());
+        if id.parse::<Ulid>().is_err() {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, Refused::UnknownEvent.to_string()));
         }
         Ok(api.hub.cancel_event(&name, &id, query.reason.as_deref()).await?)
     };

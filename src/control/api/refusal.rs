@@ -19,6 +19,8 @@ pub(in crate::control) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) body: ErrorBody,
     pub(super) retry_after_secs: Option<u64>,
+    /// The hub counts what it refuses.
+    counted: bool,
 }
 
 /// Why a request was refused.
@@ -35,7 +37,8 @@ pub(super) struct ErrorBody {
 
 impl Refusal {
     pub(in crate::control) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { error: error.into(), pointer: None }, retry_after_secs: None }
+        let body = ErrorBody { error: error.into(), pointer: None };
+        Self { status, body, retry_after_secs: None, counted: false }
     }
 
     fn later(self, secs: u64) -> Self {
@@ -44,7 +47,9 @@ impl Refusal {
 
     /// Counts and logs the refusal of an event.
     pub(super) fn note(&self, api: &Api, name: &StreamName) {
-        api.metrics.refused(self.reason());
+        if !self.counted {
+            api.metrics.refused(self.reason());
+        }
         let (status, error) = (self.status.as_u16(), &self.body.error);
         if self.status.is_server_error() {
             tracing::warn!(stream = %name, status, error, "event refused");
@@ -56,16 +61,10 @@ impl Refusal {
     /// The label of `hawker_refused_total`.
     fn reason(&self) -> &'static str {
         match self.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "event_auth",
-            StatusCode::NOT_FOUND => "event_unknown",
-            StatusCode::CONFLICT => "event_not_live",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => "event_auth",
             StatusCode::PAYLOAD_TOO_LARGE => "event_too_large",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "event_media_type",
-            StatusCode::MISDIRECTED_REQUEST => "event_not_origin",
-            StatusCode::UNPROCESSABLE_ENTITY => "event_invalid",
-            StatusCode::TOO_MANY_REQUESTS => "event_too_fast",
-            StatusCode::SERVICE_UNAVAILABLE => "event_unavailable",
-            StatusCode::INSUFFICIENT_STORAGE => "event_journal_full",
+            StatusCode::MISDIRECTED_REQUEST => "event_at_edge",
             _ => "event_malformed",
         }
     }
@@ -102,7 +101,7 @@ impl From<BadEvent> for Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let error = refused.to_string();
-        match refused {
+        let refusal = match refused {
             Refused::Bad(bad) => bad.into(),
             Refused::NotLive => Self::new(StatusCode::CONFLICT, error),
             Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, error).later(1),
@@ -113,7 +112,8 @@ impl From<Refused> for Refusal {
             Refused::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error).later(1),
             Refused::NotOrigin => Self::new(StatusCode::MISDIRECTED_REQUEST, error),
             Refused::UnknownEvent => Self::new(StatusCode::NOT_FOUND, error),
-        }
+        };
+        Self { counted: true, ..refusal }
     }
 }
 

@@ -63,7 +63,7 @@ fn written(event: &Value) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_log_is_read_in_pages() {
-    let desk = desk(|_| ());
+    let mut desk = desk(|_| ());
     let events = [desk.card_at(10).await, desk.card_at(9_000_000).await, desk.card_at(20).await];
     assert_eq!(desk.lines("").await, events, "in the order of seq, not of time");
     let first_seq = &events[0]["seq"];
@@ -73,6 +73,7 @@ async fn the_log_is_read_in_pages() {
         let (status, body) = desk.get(&format!("/v1/streams/live/room/events{bad}"), Some("reader")).await;
         assert_eq!((status.as_u16(), body["error"].is_string()), (400, true), "{bad}");
     }
+    desk.push();
     let (_, schedule) = desk.get("/v1/streams/live/room/schedule", Some("reader")).await;
     assert_eq!(schedule, json!({"events": [&events[1]]}));
     let (_, state) = desk.get("/v1/streams/live%2Froom/state", Some("reader")).await;
@@ -92,12 +93,14 @@ async fn only_readers_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_gets_each_event_once_whatever_he_missed() {
-    let desk = desk(|_| ());
+    let mut desk = desk(|_| ());
     let old = desk.card_at(10).await;
+    desk.push();
     let mut all = desk.follow("?since=0", None).await.expect("a place");
     let mut new = desk.follow("", None).await.expect("a place");
     assert_eq!(all.next().await, written(&old));
     let fresh = desk.card_at(20).await;
+    desk.push();
     assert_eq!((all.next().await, new.next().await), (written(&fresh), written(&fresh)));
     drop(new);
     // More than the bell can hold: the log is the truth.
@@ -105,6 +108,7 @@ async fn a_follower_gets_each_event_once_whatever_he_missed() {
     for n in 0..100 {
         missed.push(desk.card_at(30 + n).await);
     }
+    desk.push();
     for event in &missed {
         assert_eq!(all.next().await, written(event));
     }
