@@ -33,9 +33,9 @@ fn a_card_needs_no_key() {
 fn keys_come_from_the_data_or_the_command_line() {
     let key = |line: &str| body_of(line).map(|body| body["key"].clone());
     assert_eq!(key("a sale.start id=7"), Ok(json!("sale:7")));
-    assert_eq!(key("a poll.tally id=x"), Ok(json!("poll:x:tally")));
+    assert_eq!(key("a poll.tally of=x"), Ok(json!("poll:x:tally")));
     assert_eq!(key("a card.show --key card:left"), Ok(json!("card:left")));
-    assert_eq!(key("a sale.start"), Err("sale.start needs id=… to make its key; or give --key".into()));
+    assert_eq!(key("a sale.start"), Err("/key: is missing, and so is data.id to make it of; or give --key".into()));
     let delete = body_of("a card.hide --key card:left").expect("built");
     assert_eq!(delete["op"], "delete", "the type's own op stays");
     let made_up = body_of("a shelf.move --op set").expect_err("no key");
