@@ -161,7 +161,7 @@ fn what_goes_wrong_is_said_in_a_sentence() {
     assert!(said.contains("no keyframe came"), "{said}");
     let said = complaint(&dev.hawker(&["watch", &dev.url("edge", "moq", "/live/nobody"), "--secs", "2"]));
     assert!(said.contains("hawker: the server refused: it has no such stream"), "{said}");
-    let said = complaint(&dev.hawker(&["event", "live/nobody", "card.hide"]));
+    let said = complaint(&dev.hawker(&["event", "live/nobody", "gift.send"]));
     assert!(said.contains("hawker: the server refused it: 409 Conflict"), "{said}");
     let said = complaint(&dev.hawker(&["event", "live/nobody", "card.hide", "--token", "wrong"]));
     assert!(said.contains("hawker: the server refused it: 40"), "{said}");

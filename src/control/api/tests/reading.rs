@@ -6,9 +6,9 @@ use futures_util::StreamExt;
 use super::*;
 
 impl Desk {
-    /// Posts a card that fires at `pts_us`.
-    async fn card_at(&self, pts_us: i64) -> Value {
-        let (status, event) = self.post("live/room", "director", &with(card(), "at", json!({"pts_us": pts_us}))).await;
+    /// Posts a card that fires in `ms`.
+    async fn card_in(&self, ms: u32) -> Value {
+        let (status, event) = self.post("live/room", "director", &with(card(), "at", json!({"in_ms": ms}))).await;
         assert_eq!(status, StatusCode::CREATED, "{event}");
         event
     }
@@ -64,7 +64,7 @@ fn written(event: &Value) -> Option<String> {
 #[tokio::test(start_paused = true)]
 async fn the_log_is_read_in_pages() {
     let mut desk = desk(|_| ());
-    let events = [desk.card_at(10).await, desk.card_at(9_000_000).await, desk.card_at(20).await];
+    let events = [desk.card_in(0).await, desk.card_in(9_000_000).await, desk.card_in(0).await];
     assert_eq!(desk.lines("").await, events, "in the order of seq, not of time");
     let first_seq = &events[0]["seq"];
     assert_eq!(desk.lines(&format!("?since={first_seq}&limit=1")).await, events[1..2]);
@@ -77,7 +77,8 @@ async fn the_log_is_read_in_pages() {
     let (_, schedule) = desk.get("/v1/streams/live/room/schedule", Some("reader")).await;
     assert_eq!(schedule, json!({"events": [&events[1]]}));
     let (_, state) = desk.get("/v1/streams/live%2Froom/state", Some("reader")).await;
-    assert_eq!((&state["source"], &state["seq"]), (&json!("live/room"), &events[2]["seq"]));
+    assert_eq!(state["source"], "live/room");
+    assert!(state["seq"].as_u64() >= events[2]["seq"].as_u64(), "{state}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,19 +95,19 @@ async fn only_readers_read() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_gets_each_event_once_whatever_he_missed() {
     let mut desk = desk(|_| ());
-    let old = desk.card_at(10).await;
+    let old = desk.card_in(0).await;
     desk.push();
     let mut all = desk.follow("?since=0", None).await.expect("a place");
     let mut new = desk.follow("", None).await.expect("a place");
     assert_eq!(all.next().await, written(&old));
-    let fresh = desk.card_at(20).await;
+    let fresh = desk.card_in(0).await;
     desk.push();
     assert_eq!((all.next().await, new.next().await), (written(&fresh), written(&fresh)));
     drop(new);
     // More than the bell can hold: the log is the truth.
     let mut missed = Vec::new();
-    for n in 0..100 {
-        missed.push(desk.card_at(30 + n).await);
+    for _ in 0..100 {
+        missed.push(desk.card_in(0).await);
     }
     desk.push();
     for event in &missed {
