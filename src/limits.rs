@@ -183,6 +183,17 @@ pub const EVENT_STREAM_CHUNK_MAX: usize = 64;
 /// An event stream without events says that it lives.
 pub const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
+// --- Rundown ----------------------------------------------------------------------------------------
+
+/// Body of a rundown, JSON or CSV; a larger one gets 413.
+pub const RUNDOWN_BYTES_MAX: usize = 256 * 1024;
+/// Items of a rundown; more are refused with 422.
+pub const RUNDOWN_ITEMS_MAX: usize = 500;
+/// Longest planned time of an item: a day.
+pub const RUNDOWN_ITEM_MS_MAX: u32 = 24 * 3600 * 1000;
+/// Idempotency keys of advances that a rundown remembers; the oldest is forgotten first.
+pub const RUNDOWN_KEYS_MAX: usize = 16;
+
 // --- MoQ --------------------------------------------------------------------------------------------
 
 /// Longest control message or SETUP; a longer one ends the session. Eight streams of it stay within the

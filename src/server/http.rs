@@ -61,6 +61,7 @@ fn api(node: &Arc<Node>) -> Arc<Api> {
         moq: node.moq.clone(),
         takes_events: node.config.role != Role::Edge,
         public_list: node.config.auth.play == PlayPolicy::Anyone,
+        rundowns: api::RundownsBusy::default(),
         event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
         stop: node.stop.clone(),
     })

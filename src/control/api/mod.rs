@@ -12,6 +12,7 @@ mod openapi;
 mod publish;
 mod refusal;
 mod room;
+mod rundown;
 mod sse;
 mod streams;
 
@@ -19,12 +20,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
+pub use self::rundown::Busy as RundownsBusy;
 use super::auth::Auth;
 use crate::{
     hub::Hub,
@@ -48,6 +50,8 @@ pub struct Api {
     pub takes_events: bool,
     /// Lists live streams to everybody: only where everybody may watch them.
     pub public_list: bool,
+    /// The rundowns that are being changed.
+    pub rundowns: RundownsBusy,
     /// The places for event streams, which have no end of their own …
     pub event_streams: Pending,
     /// … and what ends them.
@@ -82,6 +86,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{name}/events/{id}", delete(publish::cancel))
         .route("/v1/streams/{name}/state", get(log::state))
         .route("/v1/streams/{name}/schedule", get(log::schedule))
+        .route("/v1/streams/{name}/rundown", get(rundown::get).put(rundown::put).delete(rundown::delete))
+        .route("/v1/streams/{name}/rundown/advance", post(rundown::advance))
         .fallback(refusal::unknown_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(api.clone());

@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{log, publish, sse, streams};
+use super::{log, publish, rundown, sse, streams};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,11 +19,11 @@ use super::{log, publish, sse, streams};
         description = "Live streams, and commerce events that fire beside the frame they belong to.\n\nA stream's name \
             has slashes. In a path they may stand as they are, `/v1/streams/live/room/events`, or the name is one \
             segment, `/v1/streams/live%2Froom/events`; the latter is needed if the name itself ends with `events`, \
-            `state` or `schedule`.",
+            `state`, `schedule` or `rundown`.",
     ),
     paths(
         streams::time, streams::moq, streams::list, streams::show, publish::post, publish::cancel, log::events,
-        log::state, log::schedule, sse::follow, document,
+        log::state, log::schedule, sse::follow, rundown::get, rundown::put, rundown::delete, rundown::advance, document,
     ),
     modifiers(&Token, &Organisations),
     security(("token" = [])),
@@ -46,7 +46,7 @@ impl Modify for Token {
     }
 }
 
-/// What a room can do, an organisation's own room can: the same paths below `/v1/orgs/{org}`.
+/// What a room can do but a show, an organisation's own room can: the same paths below `/v1/orgs/{org}`.
 struct Organisations;
 
 impl Modify for Organisations {
@@ -54,7 +54,7 @@ impl Modify for Organisations {
         let rooms = document.paths.paths.iter();
         let of_orgs: Vec<_> = rooms
             .filter_map(|(path, item)| {
-                let call = path.strip_prefix("/v1/streams/{name}/")?;
+                let call = path.strip_prefix("/v1/streams/{name}/").filter(|call| !call.starts_with("rundown"))?;
                 Some((format!("/v1/orgs/{{org}}/{call}"), of_org(item.clone())))
             })
             .collect();

@@ -205,9 +205,7 @@ enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let content_type = headers.get(header::CONTENT_TYPE).map_or(Ok(JSON), |value| value.to_str()).unwrap_or("?");
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
+        match media_type(headers).as_str() {
             JSON if cloudevents::is_binary(headers) => Ok(Self::CloudEventBinary),
             JSON => Ok(Self::Json),
             "application/cloudevents+json" => Ok(Self::CloudEvent),
@@ -261,6 +259,12 @@ fn event_reply(status: StatusCode, event: &Event) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], event.json.clone()).into_response()
 }
 
+/// What the body is, without parameters; JSON unless the caller says.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(Ok(JSON), |value| value.to_str()).unwrap_or("?");
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// Reads a body within its bounds; only of callers who may send one.
 pub(in crate::control) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
     let read = Limited::new(body, bytes_max).collect();
@@ -275,4 +279,4 @@ pub(in crate::control) async fn read_body(body: Body, bytes_max: usize) -> Resul
     }
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";

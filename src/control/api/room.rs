@@ -61,8 +61,8 @@ fn one_segment(path: &str) -> Option<String> {
     let segments: Vec<&str> = rest.split('/').collect();
     let encoded = segments.first()?.to_ascii_uppercase().contains(SLASH);
     let behind = match segments.as_slice() {
-        [_, .., "events", _] => 2,
-        [_, .., "events" | "state" | "schedule"] => 1,
+        [_, .., "events", _] | [_, .., "rundown", "advance"] => 2,
+        [_, .., "events" | "state" | "schedule" | "rundown"] => 1,
         _ => 0,
     };
     let (name, behind) = segments.split_at_checked(segments.len() - behind)?;
@@ -95,6 +95,8 @@ mod tests {
             ("live/events/events/01H", "live%2Fevents/events/01H"),
             ("live/room/state", "live%2Froom/state"),
             ("a/b/c/schedule", "a%2Fb%2Fc/schedule"),
+            ("live/room/rundown", "live%2Froom/rundown"),
+            ("live/room/rundown/advance", "live%2Froom/rundown/advance"),
             ("live//room", "live%2F%2Froom"),
         ] {
             assert_eq!(one_segment(&format!("{STREAMS}{path}")), Some(format!("{STREAMS}{expected}")), "{path}");

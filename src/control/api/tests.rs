@@ -26,6 +26,7 @@ use crate::{
 mod document;
 mod events;
 mod reading;
+mod rundown;
 
 struct Desk {
     api: Arc<Api>,
@@ -59,6 +60,7 @@ fn desk(change: impl FnOnce(&mut Api)) -> Desk {
         moq: MoqAddress { port: 4443, certificate_sha256: Some("abcd".into()) },
         takes_events: true,
         public_list: false,
+        rundowns: RundownsBusy::default(),
         event_streams: Pending::new(2, 2),
         stop: CancellationToken::new(),
     };
