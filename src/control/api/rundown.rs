@@ -161,13 +161,13 @@ pub(super) async fn advance(
     caller.must_write(&api, &name).await?;
     let key = IdempotencyKey::of(&caller.headers)?.map(|key| key.id(&name));
     let body = read_body(body, limits::HTTP_BODY_BYTES_MAX).await?;
-    let wish = if body.is_empty() { Wish::default() } else { parse::from_json(&body)? };
+    let wish: Option<Wish> = if body.is_empty() { None } else { parse::from_json(&body)? };
     let _change = api.rundowns.enter(&name)?;
     let mut rundown = must_load(&api, &name)?;
     if key.is_some_and(|key| rundown.has_done(key)) {
         return Ok(answer(&rundown));
     }
-    if let Some(step) = rundown.step(&wish)? {
+    if let Some(step) = rundown.step(&wish.unwrap_or_default())? {
         let start = publish(&api, &name, &step).await?;
         rundown.advance(&step, start, key);
         save(&api, &name, &rundown).await?;
@@ -181,15 +181,10 @@ pub(super) async fn publish(api: &Api, name: &StreamName, step: &Step) -> Result
     let mut at = soon;
     let mut start = Start { wall_ms: clock::unix_ms(), pts_us: None, seq: None };
     for draft in &step.drafts {
-        let published = api.hub.publish_event(name, draft.clone(), Some(at)).await;
-        let Published { event, known } =
-            published.map_err(Refusal::from).inspect_err(|refusal| refusal.note(api, name))?;
+        let Published { event, known } = api.hub.publish_event(name, draft.clone(), Some(at)).await?;
         start = Start::of(&event, start.wall_ms);
         // What was left over by an advance that broke off may be long past.
         at = start.pts_us.filter(|_| !known).map_or(soon, At::PtsUs);
-        if !known {
-            api.metrics.events_published.inc();
-        }
     }
     Ok(start)
 }

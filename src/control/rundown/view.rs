@@ -1,6 +1,7 @@
 //! Plan and actual side by side.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use ulid::Ulid;
 use utoipa::ToSchema;
 
@@ -57,9 +58,18 @@ pub struct Totals {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RundownRow)]
 pub struct Row<'a> {
-    /// The plan.
-    #[serde(flatten)]
-    pub item: &'a Item,
+    /// As planned.
+    pub title: &'a str,
+    /// As planned.
+    pub class: &'a str,
+    /// As planned.
+    pub sku: Option<&'a str>,
+    /// As planned.
+    pub number: Option<u32>,
+    /// As planned.
+    pub data: &'a Map<String, Value>,
+    /// How long it should take.
+    pub planned_ms: u32,
     /// Where it has come to.
     pub state: State,
     /// When it should start.
@@ -115,7 +125,12 @@ impl Rundown {
         let running_ms = since_ms.map_or(0, |since_ms| (now_ms - since_ms).max(0));
         let actual_start_ms = aired.zip(began_ms).map(|(aired, began_ms)| aired.start.wall_ms - began_ms);
         Row {
-            item,
+            title: &item.title,
+            class: &item.class,
+            sku: item.sku.as_deref(),
+            number: item.number,
+            data: &item.data,
+            planned_ms: item.planned_ms,
             state: match (since_ms, aired) {
                 (Some(_), _) => State::OnAir,
                 (None, Some(_)) => State::Done,

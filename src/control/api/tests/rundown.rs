@@ -208,18 +208,36 @@ async fn a_plan_comes_as_json_or_csv_and_goes_when_nothing_is_on_air() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_not_write_moves_nothing_and_without_a_publisher_nothing_starts() {
-    let mut show = show();
+async fn who_may_not_write_moves_nothing() {
+    let show = show();
     show.put(&plan()).await;
-    let asked = [(Request::put(RUNDOWN), 403), (Request::post(ADVANCE), 403), (Request::delete(RUNDOWN), 403)];
-    for (request, status) in asked {
-        assert_eq!(show.ask(request, "reader", "").await.0.as_u16(), status);
+    for request in [Request::put(RUNDOWN), Request::delete(RUNDOWN), Request::post(ADVANCE)] {
+        assert_eq!(show.ask(request, "reader", "").await.0, StatusCode::FORBIDDEN);
     }
     assert_eq!(show.ask(Request::get(RUNDOWN), "guess", "").await.0, StatusCode::FORBIDDEN);
-    show.desk.publisher = show.desk.api.hub.publish(&"live/other".parse().expect("a name")).expect("slot");
-    let (status, refused) = show.advance("").await;
-    assert_eq!(status, StatusCode::CONFLICT, "{refused}");
     assert_eq!(show.get().await.1["state"], "planned");
+    let edge = Show { desk: desk(|api| api.takes_events = false), line: show.line };
+    assert_eq!(edge.get().await.0, StatusCode::MISDIRECTED_REQUEST);
+    assert_eq!(edge.advance("").await.0, StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_advance_whose_events_are_refused_is_not_made() {
+    let show = show();
+    show.put(&plan()).await;
+    let mut last = Value::Null;
+    for click in 0..=limits::EVENTS_PENDING_MAX {
+        let to = json!({"to": click % 2 + 1});
+        let (status, body) = show.advance(to.to_string()).await;
+        if status != StatusCode::OK {
+            // No frames came, so too many wait for one.
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+            assert_eq!(show.get().await.1["current"], last);
+            return;
+        }
+        last = to["to"].clone();
+    }
+    panic!("never refused");
 }
 
 const RUNDOWN: &str = "/v1/streams/live/room/rundown";
