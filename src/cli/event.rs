@@ -1,16 +1,11 @@
 //! `hawker event`: builds an event from words and posts it to the API (events.md §1, §2).
 
-use std::{path::PathBuf, time::Duration};
-
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, dev, root_cause, sentence};
-use crate::{
-    media::{
-        StreamName,
-        event::{BadEvent, Kind, Op},
-    },
-    secret::Secret,
+use super::{Outcome, api};
+use crate::media::{
+    StreamName,
+    event::{BadEvent, Kind, Op},
 };
 
 /// Arguments of `hawker event`.
@@ -42,15 +37,8 @@ pub struct Args {
     /// The event's id, by which the server knows it when it is sent again.
     #[arg(long, value_name = "ULID")]
     id: Option<ulid::Ulid>,
-    /// The origin's API [default: the running `hawker dev`].
-    #[arg(long, value_name = "URL", env = "HAWKER_API")]
-    api: Option<String>,
-    /// A token with the role events:write [default: that of the running `hawker dev`].
-    #[arg(long, env = "HAWKER_TOKEN", hide_env_values = true, value_parser = parse_secret)]
-    token: Option<Secret>,
-    /// Where `hawker dev` wrote its addresses [default: where it does].
-    #[arg(long, value_name = "FILE")]
-    dev_file: Option<PathBuf>,
+    #[command(flatten)]
+    api: api::Access,
 }
 
 /// Why an event was not sent.
@@ -60,33 +48,14 @@ enum Failed {
     NoKey(#[from] BadEvent),
     #[error("a set or delete needs a key: give --key")]
     SetWithoutKey,
-    #[error("no --api and no running `hawker dev` ({}: {source})", .path.display())]
-    NoApi { path: PathBuf, source: std::io::Error },
-    #[error("{api}: {reason}")]
-    Unreachable { api: String, reason: String },
-    #[error("the server refused it: {status}{body}")]
-    Refused { status: reqwest::StatusCode, body: String },
 }
 
 /// Posts the event and prints it as the server stamped it.
 pub(super) async fn run(args: Args) -> Outcome {
     let body = body(&args)?;
-    let (api, token) = access(&args)?;
-    let name = args.name.as_str().replace('/', "%2F");
-    let url = format!("{}/v1/streams/{name}/events", api.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let mut request = client.post(url).json(&body);
-    if let Some(token) = token {
-        request = request.bearer_auth(token.expose());
-    }
-    let unreachable = |e: reqwest::Error| Failed::Unreachable { api: api.clone(), reason: root_cause(&e) };
-    let response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
-    let text = response.text().await.map_err(unreachable)?;
-    if !status.is_success() {
-        return Err(Failed::Refused { status, body: sentence(&text) }.into());
-    }
-    println!("{}", text.trim_end());
+    let api = args.api.open()?;
+    let event = api.send(api.post(&format!("{}/events", api::stream(&args.name))).json(&body)).await?;
+    println!("{}", event.trim_end());
     Ok(())
 }
 
@@ -128,17 +97,6 @@ fn by_type(kind: &str, data: &Map<String, Value>) -> Result<(Op, Option<String>)
     }
 }
 
-/// The API's address and token: as given, or those of the running `hawker dev`.
-fn access(args: &Args) -> Result<(String, Option<Secret>), Failed> {
-    if let Some(api) = &args.api {
-        return Ok((api.clone(), args.token.clone()));
-    }
-    let path = args.dev_file.clone().unwrap_or_else(dev::Info::default_path);
-    let info = dev::Info::load(&path).map_err(|source| Failed::NoApi { path, source })?;
-    let token = args.token.clone().unwrap_or_else(|| Secret::new(info.origin.api_token));
-    Ok((info.origin.http, Some(token)))
-}
-
 fn parse_pair(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     // A number that doesn't print as it was written (007, 1.50) is a name made of digits.
@@ -153,12 +111,6 @@ fn parse_pair(text: &str) -> Result<(String, Value), String> {
 fn parse_op(text: &str) -> Result<Op, String> {
     serde_json::from_value(text.into()).map_err(|_| "is set, delete or fire".into())
 }
-
-fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text))
-}
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

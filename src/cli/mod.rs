@@ -13,9 +13,11 @@ use crate::config::Config;
 pub mod dev;
 pub mod event;
 pub mod push;
+pub mod rundown;
 pub mod serve;
 pub mod watch;
 
+mod api;
 mod mark;
 mod rtmp;
 mod sample;
@@ -53,6 +55,8 @@ enum Command {
     Watch(watch::Args),
     /// Send an event into a stream.
     Event(event::Args),
+    /// Run a show by its plan.
+    Rundown(rundown::Args),
 }
 
 impl Cli {
@@ -69,6 +73,7 @@ impl Cli {
             Command::Push(args) => block_on(push::run(args)),
             Command::Watch(args) => block_on(watch::run(args)),
             Command::Event(args) => block_on(event::run(args)),
+            Command::Rundown(args) => block_on(rundown::run(args)),
         }
     }
 }

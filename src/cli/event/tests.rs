@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::cli::sentence;
 use crate::media::Event;
 
 #[derive(Parser)]
