@@ -113,7 +113,10 @@ pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<
             api.auth.prefixes(token, TokenRole::ApiRead).into_iter().map(str::to_owned).collect()
         }
     };
-    let visible = |stream: &&Arc<Stream>| prefixes.iter().any(|prefix| stream.name().is_under(prefix));
+    // The room that stands for all rooms is nothing to watch.
+    let visible = |stream: &&Arc<Stream>| {
+        !stream.name().is_global() && prefixes.iter().any(|prefix| stream.name().is_under(prefix))
+    };
     let streams = api.hub.list().iter().filter(visible).map(|stream| StreamInfo::of(stream)).collect();
     Ok(Json(StreamList { streams }))
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinHandle,
@@ -13,7 +14,7 @@ use crate::{
     config::{Config, PlayPolicy, PublishKey, Token, TokenRole},
     control::api::MoqAddress,
     hub::{Publisher, State},
-    media::{Codec, Frame, TrackKind, Tracks, VideoConfig},
+    media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{MediaTag, TagBody},
         rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession, amf0},
@@ -50,22 +51,23 @@ struct Server {
     node: Arc<Node>,
     listener: TcpListener,
     address: SocketAddr,
+    _data: TempDir,
 }
 
 impl Server {
-    fn start(config: Config, rtmp: Timeouts) -> Self {
+    fn start(mut config: Config, rtmp: Timeouts) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        config.data_dir = Some(data.path().into());
         let moq = MoqAddress { port: 0, certificate_sha256: None };
-        let node = Arc::new(Node {
-            rtmp,
-            ..Node::new(config, moq, EventKeys { signer: None, trusted: Arc::default() }).expect("a node")
-        });
+        let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
+        let node = Arc::new(Node { rtmp, ..Node::new(config, moq, keys).expect("a node") });
         // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(16 * 1024).expect("set");
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let listener = socket.listen(16).expect("listens");
         let address = listener.local_addr().expect("bound");
-        Self { node, listener, address }
+        Self { node, listener, address, _data: data }
     }
 
     /// A connection with a session on our side of it.
