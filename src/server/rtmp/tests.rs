@@ -424,7 +424,7 @@ async fn data_seen(anchor: &mut Peer, viewer: &mut Peer) -> Vec<Bytes> {
         loop {
             match viewer.next().await {
                 Some(ClientEvent::Media { tag: MediaTag::Frame { data, .. }, .. }) if data == picture[..] => break,
-                Some(ClientEvent::Data { amf0, .. }) => seen.push(amf0),
+                Some(ClientEvent::Data { amf0, .. }) if !has(&amf0, "\"type\":\"clock\"") => seen.push(amf0),
                 Some(_) => {}
                 None => panic!("closed before picture {n}"),
             }
