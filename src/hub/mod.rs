@@ -264,6 +264,12 @@ impl Hub {
         });
         if idle {
             streams.remove(stream.name());
+            drop(streams);
+            // Names that viewers make up leave nothing behind.
+            let mut timelines = self.timelines.lock();
+            if timelines.get(stream.name()).is_some_and(|timeline| timeline.lock().is_idle()) {
+                timelines.remove(stream.name());
+            }
         }
     }
 }

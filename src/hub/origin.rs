@@ -65,8 +65,8 @@ pub enum Refused {
     /// The journal can't be written now.
     #[error("the event was not accepted: {0}")]
     Unavailable(String),
-    /// This node is an edge.
-    #[error("this node is an edge: events are posted to the origin")]
+    /// This node is an edge, or takes this stream from another node.
+    #[error("this node is not the stream's origin: events are posted there")]
     NotOrigin,
     /// There is no such event.
     #[error("no event of that id is known here")]
@@ -225,6 +225,9 @@ impl Hub {
         let origin = self.origin()?.clone();
         let metrics = origin.metrics.clone();
         let accepted = async {
+            if self.get(name).is_some_and(|stream| stream.relayed.load(Ordering::Relaxed)) {
+                return Err(Refused::NotOrigin);
+            }
             let timeline = self.timeline(name)?;
             let draft = Draft::new(draft, at, name)?;
             let source = name.clone();

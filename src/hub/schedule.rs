@@ -38,7 +38,7 @@ impl Hub {
                 Ok(timeline) => {
                     // Edges ask for what is announced: all rooms' state is there before the next event is.
                     if name.is_global() && !timeline.lock().room.is_empty() {
-                        self.release(&name, &timeline);
+                        self.release_global(&name, &timeline);
                     }
                 }
                 Err(error) => tracing::error!(stream = %name, %error, "scheduled events are not taken up"),
@@ -50,44 +50,39 @@ impl Hub {
         let timelines: Vec<_> =
             self.timelines.lock().iter().map(|(name, timeline)| (name.clone(), timeline.clone())).collect();
         for (name, timeline) in timelines {
-            let due = {
-                let timeline = timeline.lock();
-                let now = timeline.now();
-                !timeline.is_live() && timeline.scheduled().iter().any(|event| event.is_announced(now))
-            };
-            if due {
-                self.release(&name, &timeline);
-            }
+            self.release(&name, &timeline);
         }
     }
 
     /// Lets the due events of a room go that no frame comes for.
     pub(super) fn release(self: &Arc<Self>, name: &StreamName, timeline: &Mutex<Timeline>) {
-        if timeline.lock().is_live() && !name.is_global() {
+        let stream = self.get(name);
+        if !timeline.lock().has_overdue(stream.is_some() || name.is_global()) {
             return;
         }
-        let stream = if name.is_global() { self.enter(name, Door::Announce).ok() } else { self.get(name) };
-        let Some(stream) = stream else {
-            let mut timeline = timeline.lock();
-            let now = timeline.now();
-            timeline.due(now).iter().for_each(|event| timeline.enter(event));
-            timeline.room.advance(now);
-            return;
-        };
-        let mut line = stream.line.lock();
-        let due = {
-            let mut timeline = timeline.lock();
-            let now = timeline.now();
-            timeline.due(now)
-        };
         if name.is_global() {
-            due.iter().for_each(|event| line.hold_event(&stream, event.clone()));
-            line.push_carrier(&stream);
-            drop(line);
-            self.spread(&stream, &due);
-        } else {
-            due.into_iter().for_each(|event| line.push_event(&stream, event));
+            return self.release_global(name, timeline);
         }
+        // The line is taken first, here as everywhere.
+        let mut line = stream.as_ref().map(|stream| stream.line.lock());
+        let due = timeline.lock().due_now();
+        for event in due {
+            match (&stream, &mut line) {
+                (Some(stream), Some(line)) => line.push_event(stream, event),
+                _ => timeline.lock().enter(&event),
+            }
+        }
+    }
+
+    /// The same for the room that stands for all: its line has frames of its own, to carry the events.
+    fn release_global(self: &Arc<Self>, name: &StreamName, timeline: &Mutex<Timeline>) {
+        let Ok(stream) = self.enter(name, Door::Announce) else { return };
+        let mut line = stream.line.lock();
+        let due = timeline.lock().due_now();
+        due.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+        line.push_carrier(&stream);
+        drop(line);
+        self.spread(&stream, &due);
     }
 
     /// Brings events for all rooms into each of them.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -95,6 +95,8 @@ pub struct Stream {
     pub(super) generation: watch::Sender<u64>,
     pub(super) state: watch::Sender<State>,
     viewers: watch::Sender<usize>,
+    /// It comes from another node, which also takes its events.
+    pub(super) relayed: AtomicBool,
     /// Counters.
     pub stats: Stats,
 }
@@ -143,6 +145,7 @@ impl Stream {
             generation: watch::Sender::new(0),
             state: watch::Sender::new(State::Waiting),
             viewers: watch::Sender::new(0),
+            relayed: AtomicBool::new(false),
             stats: Stats::default(),
             name,
         })

@@ -50,6 +50,8 @@ pub(super) struct Timeline {
     /// Takes events; none on an edge.
     pub(super) origin: Option<Arc<Origin>>,
     quota: Quota,
+    /// Until then what the last process left waits for the publisher to come back, and edges' viewers with him.
+    resuming: Option<clock::Instant>,
     /// When a coalesced key was last sent.
     sent: HashMap<String, clock::Instant>,
     /// One caller at a time for each id.
@@ -74,6 +76,7 @@ impl Timeline {
             clock: RoomClock::default(),
             origin: None,
             quota: Quota::default(),
+            resuming: None,
             sent: HashMap::new(),
             turns: HashMap::new(),
             feed: broadcast::Sender::new(limits::EVENT_FEED_MAX),
@@ -100,6 +103,7 @@ impl Timeline {
             timeline.unschedule_dropped_by(&event);
         }
         timeline.room.advance(timeline.now());
+        timeline.resuming = (!timeline.schedule.is_empty()).then(|| clock::now() + RESUME_MAX);
         Ok(timeline)
     }
 
@@ -212,6 +216,18 @@ impl Timeline {
         self.schedule.values().cloned().collect()
     }
 
+    /// True if an event's time has come and no frame will fire it.
+    pub(super) fn has_overdue(&self, has_stream: bool) -> bool {
+        if self.schedule.is_empty() || self.is_live() && !self.source.is_global() {
+            return false;
+        }
+        if !has_stream && self.resuming.is_some_and(|until| clock::now() < until) {
+            return false;
+        }
+        let now = self.now();
+        self.schedule.values().any(|event| event.is_announced(now))
+    }
+
     /// True if nothing would be lost by forgetting it: the journal has the rest.
     pub(super) fn is_idle(&self) -> bool {
         self.schedule.is_empty() && self.turns.values().all(|turn| turn.strong_count() == 0) && self.newest.is_none()
@@ -223,6 +239,13 @@ impl Timeline {
         let late = due.iter().filter(|event| self.has_missed(event)).count() as u64;
         self.newest = Some((self.newest.map_or(pts_us, |(newest, _)| newest.max(pts_us)), clock::now()));
         (due, late)
+    }
+
+    /// Takes out what players should have by now.
+    pub(super) fn due_now(&mut self) -> Vec<Arc<Event>> {
+        let now = self.now();
+        self.room.advance(now);
+        self.due(now)
     }
 
     /// Takes out what players should have at `now`, in the order of seqs.
@@ -354,6 +377,9 @@ const COALESCE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the room's clock is told, and how often at most when it changes.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 const CLOCK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// How long events of before a restart wait for their publisher.
+const RESUME_MAX: Duration = Duration::from_secs(30);
 
 /// After this long without a frame events no longer wait for one.
 const FRAME_SILENCE_MAX: Duration = Duration::from_millis(500);
