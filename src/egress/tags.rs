@@ -118,18 +118,18 @@ impl Entry for TagEntry {
 struct TagMux {
     carriage: Carriage,
     name: StreamName,
-    tracks: Arc<Tracks>,
-    /// Goes before the next frame, whose time it is told at.
-    head: Option<Arc<Head>>,
+    /// None before the first head.
+    tracks: Option<Arc<Tracks>>,
     /// Stream time of tag time 0, in whole milliseconds.
     base_ms: Option<i64>,
-    /// Events that go before the next frame: a tag takes the DTS of the video tag it precedes.
-    events: Vec<Arc<Event>>,
+    /// Heads and events that go before the next frame, in their order: a tag takes the DTS of the video tag it
+    /// precedes.
+    waiting: Vec<Item>,
 }
 
 impl TagMux {
     fn new(name: StreamName, carriage: Carriage) -> Self {
-        Self { carriage, name, tracks: Arc::default(), head: None, base_ms: None, events: Vec::new() }
+        Self { carriage, name, tracks: None, base_ms: None, waiting: Vec::new() }
     }
 
     /// Milliseconds on the tags' timeline, always by floor from the one microsecond clock, never cumulative.
@@ -145,7 +145,7 @@ impl TagMux {
     }
 
     fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
-        // Events wait on: before their tracks are told nothing may be sent, FLV's header comes first.
+        // What waits waits on: before their tracks are told nothing may be sent, FLV's header comes first.
         let Some(body) = self.frame_body(frame) else { return };
         let ts_ms = self.tag_ms(frame.dts_us);
         if ts_ms < 0 {
@@ -153,14 +153,16 @@ impl TagMux {
             return;
         }
         let ts_ms = wrap_ms(ts_ms);
-        if let Some(head) = self.head.take() {
-            let head = self.head_tags(&head);
-            out.push(TagEntry::Head(Arc::new(head)), group);
-        }
-        for event in std::mem::take(&mut self.events) {
-            let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
-            if let Some(body) = live_event(&event, pts_ms) {
-                out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(body)), group);
+        for item in std::mem::take(&mut self.waiting) {
+            match item {
+                Item::Head(head) => out.push(TagEntry::Head(Arc::new(self.head_tags(&head))), group),
+                Item::Event(event) => {
+                    let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
+                    if let Some(body) = live_event(&event, pts_ms) {
+                        out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(body)), group);
+                    }
+                }
+                Item::Frame(_) | Item::Data(_) => {}
             }
         }
         let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
@@ -183,13 +185,14 @@ impl TagMux {
 
     /// `None` for a frame of a track that was never described.
     fn frame_body(&self, frame: &Frame) -> Option<TagBody> {
+        let tracks = self.tracks.as_ref()?;
         Some(match frame.track {
             TrackKind::Video => {
                 let cts_ms = frame.pts_us.div_euclid(1000) - frame.dts_us.div_euclid(1000);
-                let codec = self.tracks.video.as_ref()?.codec;
+                let codec = tracks.video.as_ref()?.codec;
                 TagBody::video_frame(codec, frame.keyframe, i32::try_from(cts_ms).ok()?, frame.data.clone())
             }
-            TrackKind::Audio => TagBody::audio_frame(self.tracks.audio.as_ref()?.codec, frame.data.clone()),
+            TrackKind::Audio => TagBody::audio_frame(tracks.audio.as_ref()?.codec, frame.data.clone()),
         })
     }
 }
@@ -207,10 +210,12 @@ impl Mux for TagMux {
     fn handle_item(&mut self, item: Item, group: u64, out: &Ring<TagEntry>) {
         match item {
             Item::Head(head) => {
-                self.tracks = head.tracks.clone();
-                self.head = Some(head);
+                self.tracks = Some(head.tracks.clone());
+                self.waiting.push(Item::Head(head));
             }
-            Item::Event(event) => self.events.push(event),
+            // From before the first head, which knows what came of it.
+            Item::Event(_) if self.tracks.is_none() => {}
+            Item::Event(_) => self.waiting.push(item),
             Item::Frame(frame) => self.frame(&frame, group, out),
             // Before the first frame there is no timeline to put it on.
             Item::Data(_) if self.base_ms.is_none() => {}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Carriage, Egress, Session};
 use crate::{
-    hub::{At, End, Hub, Origin, Publisher, Settings},
+    hub::{At, End, Hub, Origin, Publisher, Read, Settings},
     media::{AudioConfig, Codec, Data, Event, Frame, Head, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{FlvReader, FlvTag, MediaTag, TagKind, tag},
@@ -66,8 +66,21 @@ impl Room {
         }
     }
 
+    /// Where the publisher's times are on the stream's timeline.
+    fn offset_us(&self) -> i64 {
+        let mut cursor = self.publisher.stream().ring().cursor(None);
+        let frame = std::iter::from_fn(|| cursor.try_recv().expect("open")).find_map(|read| match read {
+            Read::Entry { entry: Item::Frame(frame), .. } => Some(frame),
+            _ => None,
+        });
+        let frame = frame.expect("a frame");
+        let text = std::str::from_utf8(&frame.data).expect("text");
+        let dts_ms: i64 = text.strip_prefix("picture ").expect("ours").parse().expect("a number");
+        frame.dts_us - dts_ms * 1000
+    }
+
     async fn push_with_event(&mut self, frame: Frame) -> Arc<Event> {
-        let at = At::PtsUs(frame.pts_us);
+        let at = At::PtsUs(self.offset_us() + frame.pts_us);
         let event = self.hub.publish_event(&name(), card(), Some(at)).await.expect("accepted").event;
         self.push([frame]);
         event
@@ -107,13 +120,36 @@ fn word(tag: &FlvTag) -> String {
             format!("{}{} +{}", codec.as_str(), if keyframe { " key" } else { "" }, cts_us / 1000)
         }
         MediaTag::Frame { codec, .. } => codec.as_str().to_owned(),
-        MediaTag::Ignored => script(tag).0,
+        MediaTag::Ignored => script_word(tag),
     };
     format!("{} {what}", tag.timestamp_ms)
 }
 
+/// Live events by the types in them.
+fn script_word(tag: &FlvTag) -> String {
+    let (name, body) = script(tag);
+    let Some(json) = body.get_str("json").filter(|_| name == "onLiveEvent") else { return name };
+    let json: Json = serde_json::from_str(json).expect("JSON");
+    let kind = |event: &Json| event["type"].as_str().expect("a type").to_owned();
+    match body.get_str("kind") {
+        Some("snap") => {
+            format!(
+                "snapshot [{}]",
+                json["events"].as_array().expect("events").iter().map(kind).collect::<Vec<_>>().join(", ")
+            )
+        }
+        _ => kind(&json),
+    }
+}
+
 fn words(tags: &[FlvTag]) -> Vec<String> {
     tags.iter().map(word).collect()
+}
+
+/// The same where times depend on the clock.
+fn words_only(tags: &[FlvTag]) -> Vec<String> {
+    let words = words(tags);
+    words.iter().map(|word| word.split_once(' ').expect("a time").1.to_owned()).collect()
 }
 
 /// Name and properties of a script tag.
@@ -141,14 +177,14 @@ async fn an_event_stands_before_its_picture_with_that_pictures_times() {
     let event = room.push_with_event(video(9_040, 9_200, false)).await;
     room.push([audio(9_050), video(9_080, 9_120, false)]);
     let tags = viewer.tags().await;
-    assert_eq!(words(&tags), ["30 aac", "40 onLiveEvent", "40 h264 +160", "50 aac", "80 h264 +40"]);
-    let (_, body) = script(&tags[1]);
+    assert_eq!(words(&tags), ["30 aac", "40 clock", "40 card.show", "40 h264 +160", "50 aac", "80 h264 +40"]);
+    let (_, body) = script(&tags[2]);
     assert_eq!(number(&body, "ts"), Some(200.0));
     assert_eq!(number(&body, "v"), Some(1.0));
     assert_eq!(body.get_str("kind"), Some("ev"));
     assert_eq!(body.get_str("json").map(str::as_bytes), Some(event.json.as_ref()), "the same bytes on every carriage");
     assert!(body.properties().contains(&("rp".to_owned(), Value::Bool(false))));
-    assert_eq!(viewer.session.counters().events, 1);
+    assert_eq!(viewer.session.counters().events, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,10 +197,49 @@ async fn who_joins_at_a_keyframe_gets_the_event_beside_it() {
     room.push_with_event(video(1_000, 1_000, true)).await;
     first.tags().await;
     let tags = room.join().tags().await;
-    let expected = ["0 onMetaData", "1000 h264 config", "1000 aac config", "1000 onLiveEvent", "1000 h264 key +0"];
-    assert_eq!(words(&tags), expected);
+    let configs = ["0 onMetaData", "1000 h264 config", "1000 aac config"];
+    assert_eq!(words(&tags)[..3], configs);
+    assert_eq!(words(&tags)[3..], ["1000 clock", "1000 card.show", "1000 h264 key +0"]);
     assert_eq!(number(&script(&tags[0]).1, "firstTs"), Some(1000.0));
-    assert_eq!(number(&script(&tags[3]).1, "ts"), Some(1000.0));
+    assert_eq!(number(&script(&tags[4]).1, "ts"), Some(1000.0));
+    // A second later both are history.
+    room.push([video(2_000, 2_000, true)]);
+    // Who has seen them happen needs no snapshot.
+    assert_eq!(words(&first.tags().await), ["2000 h264 key +0"]);
+    let mut late = room.join();
+    let tags = late.tags().await;
+    assert_eq!(words(&tags)[3..], ["2000 snapshot [clock, card.show]", "2000 h264 key +0"]);
+    let (_, body) = script(&tags[3]);
+    assert!(body.properties().contains(&("rp".to_owned(), Value::Bool(true))));
+    assert_eq!((number(&body, "ts"), body.get("part")), (Some(2_000.0), None));
+    assert_eq!((late.session.counters().events, late.session.counters().events_replayed), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_in_the_snapshot_or_behind_it_wherever_the_head_changes() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(0, 0, true)]);
+    let mut first = room.join();
+    first.tags().await;
+    // What comes while nobody publishes stands before the head of him who comes back.
+    let Room { hub, egress, publisher } = room;
+    drop(publisher);
+    hub.publish_event(&name(), card(), Some(At::Asap)).await.expect("accepted");
+    let publisher = hub.publish(&name()).expect("slot");
+    let mut room = Room { hub, egress, publisher };
+    room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
+    room.push([video(0, 0, true)]);
+    let seen = words_only(&first.tags().await);
+    assert_eq!(seen, ["card.show", "clock", "h264 key +0"]);
+    let joined = words_only(&room.join().tags().await);
+    assert_eq!(joined, ["onMetaData", "h264 config", "aac config", "card.show", "clock", "h264 key +0"]);
+    room.push([video(40, 40, true)]);
+    assert_eq!(words_only(&first.tags().await), ["h264 key +0"]);
+    let late = words_only(&room.join().tags().await);
+    let configs = ["onMetaData", "h264 config", "aac config"];
+    assert_eq!(late[..3], configs);
+    assert_eq!(late[3..], ["snapshot [clock, card.show]", "h264 key +0"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +262,7 @@ async fn metadata_is_told_once_and_a_configuration_whenever_it_changes() {
     now.metadata.clear();
     room.publisher.set_tracks(now.clone()).expect("current");
     room.push([video(40, 40, false)]);
-    assert_eq!(words(&viewer.tags().await), ["40 h264 +0"]);
+    assert_eq!(words(&viewer.tags().await), ["40 clock", "40 h264 +0"]);
     if let Some(video) = &mut now.video {
         video.description = Bytes::from_static(b"another record");
     }
@@ -263,10 +338,10 @@ async fn a_slow_viewer_loses_frames_which_are_counted_and_no_event() {
     let tags = words(&viewer.tags().await);
     assert_eq!(
         tags,
-        ["520 onLiveEvent", "1520 onLiveEvent", "2520 onLiveEvent", "3520 onLiveEvent", "4000 h264 key +0"]
+        ["40 clock", "520 card.show", "1520 card.show", "2520 card.show", "3520 card.show", "4000 h264 key +0"]
     );
     let counters = viewer.session.counters();
-    assert_eq!((counters.frames, counters.frames_skipped, counters.events), (2, 99, 4));
+    assert_eq!((counters.frames, counters.frames_skipped, counters.events), (2, 99, 5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,6 +84,7 @@ fn audio(dts_ms: i64) -> Item {
     frame(TrackKind::Audio, dts_ms, dts_ms, false)
 }
 
+/// A one-shot.
 fn event(seq: u64, time: &str) -> Arc<Event> {
     let json = format!(
         r#"{{"data":{{}},"id":"01ARZ3NDEKTSV4RRFFQ69G{seq:04}","op":"fire","seq":{seq},"source":"live/a","time":{time},"type":"card.show","v":1}}"#
@@ -152,29 +153,34 @@ fn an_event_record_has_the_time_that_triggers_it_and_the_event_unchanged() {
     );
 }
 
+/// One of three cards.
+fn card(seq: u64) -> Arc<Event> {
+    let one_shot = String::from_utf8(event(seq, r#"{"mode":"asap"}"#).json.to_vec()).expect("text");
+    let key = format!(r#""key":"card:{}","op":"set""#, seq % 3);
+    Arc::new(Event::from_json(one_shot.replace(r#""op":"fire""#, &key).as_bytes()).expect("a valid event"))
+}
+
 #[test]
-fn an_events_group_is_rolled_and_begins_with_the_recent_records() {
+fn an_events_group_is_rolled_and_begins_with_what_is_still_so() {
     let mut rig = Rig::new(EventsMux::default());
-    let asap = r#"{"mode":"asap"}"#;
     let mut items = vec![(video(0, true), 7)];
-    items.extend((1..=101).map(|seq| (Item::Event(event(seq, asap)), 7)));
+    items.extend((1..=101).map(|seq| (Item::Event(card(seq)), 7)));
     items.push((video(40_000, true), 9));
-    items.push((Item::Event(event(102, asap)), 9));
+    items.push((Item::Event(card(102)), 9));
     let frames = rig.feed(items);
+    let seqs = |json: &Bytes| -> Vec<u64> {
+        let records: Vec<serde_json::Value> = serde_json::from_slice(json).expect("an array");
+        records.iter().map(|record| record["data"]["seq"].as_u64().expect("a seq")).collect()
+    };
     let groups: std::collections::BTreeSet<_> = frames.iter().map(|(group, ..)| *group).collect();
+    let group = |at: usize| -> Vec<Vec<u64>> {
+        let group = groups.iter().nth(at).expect("a group");
+        frames.iter().filter(|(g, ..)| g == group).map(|(.., json)| seqs(json)).collect()
+    };
     assert_eq!(groups.len(), 3, "one roll by count, one by age: {groups:?}");
-    let heads: Vec<Vec<serde_json::Value>> = groups
-        .iter()
-        .map(|group| {
-            let head = frames.iter().find(|(g, ..)| g == group).expect("a frame");
-            serde_json::from_slice(&head.2).expect("an array")
-        })
-        .collect();
-    assert_eq!(heads[0].len(), 0);
-    assert!(heads[1].len() <= MOQ_EVENTS_RECENT_MAX && !heads[1].is_empty());
-    assert_eq!(heads[2].last().expect("a record")["data"]["seq"], 101);
-    let single = frames.iter().filter(|(.., json)| json.starts_with(b"[{") && !json.windows(3).any(|w| w == b"},{"));
-    assert!(single.count() >= 102, "every event also comes alone");
+    assert_eq!(group(0)[..2], [vec![], vec![1]]);
+    assert_eq!(group(1), [vec![98, 99, 100], vec![101]]);
+    assert_eq!(group(2), [vec![99, 100, 101], vec![102]]);
 }
 
 #[test]
