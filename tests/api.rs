@@ -47,9 +47,10 @@ fn an_event_is_followed_where_it_was_sent_and_an_edge_sends_callers_to_its_origi
     let _anchor = publish(&dev.origin.publish_url);
     let room = format!("{}/v1/streams/live/room", dev.origin.http);
     let follower = Process::spawn(curl(&dev).args(["--include", &format!("{room}/events/stream?since=0")]));
-    follower.stdout.wait_line("text/event-stream");
+    dev.server.stderr.wait_line("event stream began");
     let card = json!({"type": "card.show", "op": "set", "key": "card:main", "data": {"sku": "SKU-1"}});
     let sent = dev.send_event(&card);
+    follower.stdout.wait_line("content-type: text/event-stream");
     follower.stdout.wait_line(&format!("id: {}", sent["seq"]));
     follower.stdout.wait_line("event: card.show");
     follower.stdout.wait_line(&format!("data: {sent}"));

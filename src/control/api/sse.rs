@@ -23,6 +23,7 @@ use super::{
     room::Room,
 };
 use crate::{
+    clock,
     config::TokenRole,
     limits,
     media::{Event, StreamName},
@@ -118,6 +119,8 @@ impl Follower {
     /// What to write next, waiting for it; nothing more when the server stops or the log fails: the reader comes
     /// back to where he was.
     async fn next(&mut self) -> Option<Bytes> {
+        // Fixed beforehand: the bell also rings for what is not in the log.
+        let heartbeat = clock::now() + limits::EVENT_STREAM_HEARTBEAT;
         while !self.api.stop.is_cancelled() {
             let events = self.api.hub.events_since(&self.name, self.seq, limits::EVENT_STREAM_CHUNK_MAX).ok()?;
             let chunk = self.write(&events);
@@ -127,7 +130,7 @@ impl Follower {
             tokio::select! {
                 () = self.api.stop.cancelled() => return None,
                 rung = self.bell.recv() => if rung == Err(RecvError::Closed) { return None },
-                () = tokio::time::sleep(limits::EVENT_STREAM_HEARTBEAT) => return Some(Bytes::from_static(b":\n\n")),
+                () = tokio::time::sleep_until(heartbeat) => return Some(Bytes::from_static(b":\n\n")),
             }
         }
         None

@@ -116,7 +116,25 @@ async fn a_follower_gets_each_event_once_whatever_he_missed() {
     let seq = missed[97]["seq"].as_u64();
     let mut back = desk.follow("?since=0", seq).await.expect("a place");
     assert_eq!((back.next().await, back.next().await), (written(&missed[98]), written(&missed[99])));
-    assert_eq!(all.next().await.as_deref(), Some(":"), "the heartbeat");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_quiet_room_hears_a_heartbeat() {
+    let mut desk = desk(|_| ());
+    let mut follower = desk.follow("?since=0", None).await.expect("a place");
+    let began = clock::now();
+    // The room's clock is told every few seconds, and is not in the log.
+    let clock = async {
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            desk.push();
+        }
+    };
+    tokio::select! {
+        heard = follower.next() => assert_eq!(heard.as_deref(), Some(":")),
+        () = clock => {}
+    }
+    assert_eq!(began.elapsed(), limits::EVENT_STREAM_HEARTBEAT);
 }
 
 #[tokio::test(start_paused = true)]
