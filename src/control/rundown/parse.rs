@@ -188,7 +188,7 @@ fn stamped(mut event: Map<String, Value>, name: &StreamName) -> Map<String, Valu
         "seq": most,
         "target": {"scope": "room"},
         "time": {"mode": "pts", "epoch": most, "pts_us": most, "wall_ms": most},
-        "kid": "k".repeat(KID_BYTES_MAX),
+        "kid": "k".repeat(limits::EVENT_KID_BYTES_MAX),
         "sig": "s".repeat(SIG_BYTES),
     });
     if let Value::Object(stamp) = stamp {
@@ -220,7 +220,6 @@ fn escape(key: &str) -> String {
 const REQUIRED: [&str; 3] = ["title", "class", "planned_ms"];
 const TOO_MANY: &str = "a rundown has at most 500 items";
 const CLASS_BYTES_MAX: usize = 32;
-const KID_BYTES_MAX: usize = 64;
 /// Ed25519 in base64url.
 const SIG_BYTES: usize = 86;
 
