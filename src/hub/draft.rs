@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub(super) op: Op,
     pub(super) key: Option<String>,
     pub(super) at: At,
+    /// Ids of the events that it stops, whether they have fired or not.
+    pub(super) drops: Vec<String>,
 }
 
 impl Draft {
@@ -61,6 +63,7 @@ impl Draft {
         if let Some(known) = known {
             known.check(op, key.as_deref())?;
         }
+        let drops = drops(&mut fields, &kind, &data)?;
         fields.insert("v".into(), json!(1));
         fields.insert("op".into(), op.as_str().into());
         fields.insert("source".into(), source.as_str().into());
@@ -73,7 +76,7 @@ impl Draft {
             fields.remove(given);
         }
         let at = at.unwrap_or_else(|| default_at(&kind, &data));
-        let mut draft = Self { fields, id, named, kind, op, key, at };
+        let mut draft = Self { fields, id, named, kind, op, key, at, drops };
         draft.check_time(source, &data)?;
         Ok(draft)
     }
@@ -98,16 +101,23 @@ impl Draft {
         if let Some(ends_ms) = ends_ms(&self.kind, data) {
             time.entry("expires_ms").or_insert_with(|| ends_ms.into());
         }
-        if time.get("expires_ms").and_then(Value::as_i64).is_some_and(|expires_ms| expires_ms <= now_ms) {
-            return Err(BadEvent::field("/time/expires_ms", "is past"));
+        let fires_ms = if let At::WallMs(wall_ms) = self.at { wall_ms } else { now_ms };
+        match time.get("expires_ms").and_then(Value::as_i64) {
+            Some(expires_ms) if expires_ms <= now_ms => Err(BadEvent::field("/time/expires_ms", "is past")),
+            Some(expires_ms) if expires_ms <= fires_ms => {
+                Err(BadEvent::field("/time/expires_ms", "is before the event fires"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The event's object with the stamp on it, ready to be signed.
     pub(super) fn stamped(&self, stamp: Stamp) -> Map<String, Value> {
         let mut fields = self.fields.clone();
         fields.insert("seq".into(), stamp.seq.into());
+        if !stamp.supersedes.is_empty() {
+            fields.insert("supersedes".into(), stamp.supersedes.into());
+        }
         if let (Some(Value::Object(time)), Value::Object(stamped)) = (fields.get_mut("time"), stamp.time) {
             for given in ["mode", "epoch", "pts_us", "wall_ms"] {
                 time.remove(given);
@@ -123,6 +133,25 @@ impl Draft {
         let closing = json!({"type": "sale.end", "key": self.key, "data": {"reason": "closed"}});
         Self::new(closing.as_object()?.clone(), Some(At::WallMs(closes_ms)), source).ok()
     }
+}
+
+/// Takes out what the draft stops: the stamp says which of it had not fired.
+fn drops(fields: &mut Map<String, Value>, kind: &str, data: &Map<String, Value>) -> Result<Vec<String>, BadEvent> {
+    let given = fields.remove("supersedes").unwrap_or_else(|| json!([]));
+    let mut drops: Vec<String> =
+        serde_json::from_value(given).map_err(|_| BadEvent::field("/supersedes", "must be a list of ids"))?;
+    if drops.len() > Event::SUPERSEDES_MAX {
+        return Err(BadEvent::field("/supersedes", "has at most 16 ids"));
+    }
+    let is_id = |id: &str| id.parse::<ulid::Ulid>().is_ok();
+    if let Some(index) = drops.iter().position(|id| !is_id(id)) {
+        return Err(BadEvent::field(format!("/supersedes/{index}"), "must be a ULID"));
+    }
+    if kind == "cancel" {
+        let id = data.get("ref").and_then(Value::as_str).filter(|id| is_id(id));
+        drops = vec![id.ok_or_else(|| BadEvent::field("/data/ref", "must be the id of an event"))?.to_owned()];
+    }
+    Ok(drops)
 }
 
 /// A sale opens for everybody at one instant, which its data names.

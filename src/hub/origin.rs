@@ -160,6 +160,11 @@ impl Origin {
         source: &StreamName,
         draft: Draft,
     ) -> Result<Published, Refused> {
+        // What it stops may just be on its way into the schedule.
+        for id in &draft.drops {
+            let turn = timeline.lock().turn(id);
+            drop(turn.lock().await);
+        }
         // Of callers with the same id one goes first; the others find what he made.
         let turn = timeline.lock().turn(&draft.id);
         let _turn = turn.lock().await;
@@ -184,13 +189,13 @@ impl Origin {
         let mut lead = self.commit_lead();
         let closing = draft.closing(source);
         loop {
-            let stamp = timeline.lock().stamp(draft.at, lead, again);
+            let stamp = timeline.lock().stamp(&draft, lead, again);
             let seq = stamp.seq;
             let event = Arc::new(self.signer.sign(draft.stamped(stamp))?);
             let mut events = vec![event.clone()];
             // The closing has a higher seq than what it closes, or it would not count.
             if let (None, Some(closing)) = (again, &closing) {
-                let stamp = timeline.lock().stamp(closing.at, lead, None);
+                let stamp = timeline.lock().stamp(closing, lead, None);
                 events.push(Arc::new(self.signer.sign(closing.stamped(stamp))?));
             }
             let began = clock::now();
@@ -199,8 +204,9 @@ impl Origin {
             self.note_commit(began.elapsed());
             let mut timeline = timeline.lock();
             closings.into_iter().for_each(|closing| timeline.schedule(closing));
+            let missed = draft.at == At::Now && lead < LEAD_MAX && timeline.has_missed(&event);
             // Committing took longer than a frame: nobody has seen the event, so it may still change.
-            if draft.at == At::Now && lead < LEAD_MAX && timeline.has_missed(&event) {
+            if missed || timeline.stopped_by(&draft) != event.head.supersedes {
                 again = Some(seq);
                 lead = (lead * 3).min(LEAD_MAX);
                 continue;

@@ -295,6 +295,10 @@ impl Line {
         for event in std::mem::take(&mut self.held_events) {
             self.push_event(stream, event);
         }
+        if stream.name().is_global() {
+            // It has no frames of its own to wait for.
+            return;
+        }
         let mut timeline = stream.timeline().lock();
         let (reserve, clock) = match published_here {
             true => {

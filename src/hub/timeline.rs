@@ -4,7 +4,7 @@
 //! line directly before the first frame, in decode order, whose PTS reaches that (less `lead_ms`, if it has one).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as Turn, broadcast};
 
 use super::{
     draft::Draft,
+    journal::Record,
     origin::{At, Origin, Refused},
 };
 use crate::{
@@ -24,10 +25,11 @@ use crate::{
     },
 };
 
-/// What the next seq and time of an event are; the origin signs it.
+/// What the next seq and time of an event are, and what it keeps from firing; the origin signs it.
 pub(super) struct Stamp {
     pub(super) seq: u64,
     pub(super) time: Value,
+    pub(super) supersedes: Vec<String>,
 }
 
 pub(super) struct Timeline {
@@ -88,19 +90,19 @@ impl Timeline {
     pub(super) fn load(source: StreamName, seq: u64, origin: Arc<Origin>) -> Result<Self, Refused> {
         let loaded = origin.journal.load(&source)?;
         let mut timeline = Self { origin: Some(origin), ..Self::new(source, seq.max(loaded.seq)) };
-        for record in loaded.records {
+        // These never entered the line, whatever became of what supersedes them.
+        let superseded = loaded.records.iter().flat_map(|record| record.event.head.supersedes.iter().cloned());
+        let superseded: HashSet<_> = superseded.collect();
+        for Record { event, pending } in loaded.records {
             // The encoder's clock begins anew with this process.
-            let epoch = record.event.head.time.epoch.map_or(0, |epoch| epoch + 1);
+            let epoch = event.head.time.epoch.map_or(0, |epoch| epoch + 1);
             timeline.epoch = timeline.epoch.max(epoch);
-            if record.pending {
-                timeline.schedule.insert(record.event.head.seq, record.event);
-            } else {
-                timeline.room.apply(&record.event);
+            match (superseded.contains(&event.head.id), pending) {
+                (false, true) => _ = timeline.schedule.insert(event.head.seq, event),
+                (false, false) => timeline.room.apply(&event),
+                (true, true) => timeline.settle(event.head.seq),
+                (true, false) => {}
             }
-        }
-        // What was dropped while it waited stays dropped, even if the mark of it was not written any more.
-        for event in timeline.schedule.values().cloned().collect::<Vec<_>>() {
-            timeline.unschedule_dropped_by(&event);
         }
         timeline.room.advance(timeline.now());
         timeline.resuming = (!timeline.schedule.is_empty()).then(|| clock::now() + RESUME_MAX);
@@ -136,12 +138,24 @@ impl Timeline {
     pub(super) fn admit(&mut self, draft: &Draft) -> Result<(), Refused> {
         let now = self.now();
         if let (Op::Set, Some(key)) = (draft.op, &draft.key) {
-            let (keys, known) = self.room.keys(now, key);
-            if keys >= limits::ROOM_KEYS_MAX && !known {
+            let active = self.room.active(now);
+            let coming = self.schedule.values().filter(|event| event.head.op == Op::Set);
+            let mut keys: HashSet<_> = active.keys().copied().collect();
+            keys.extend(coming.filter_map(|event| event.head.key.as_deref()));
+            // The origin's own.
+            keys.remove("clock");
+            if keys.len() >= limits::ROOM_KEYS_MAX && !keys.contains(key.as_str()) {
                 return Err(BadEvent::field("/key", "the room has 64 active keys already").into());
             }
         }
-        if self.schedule.len() + self.turns.len() > limits::EVENTS_PENDING_MAX {
+        let ahead_us = micros(limits::EVENT_AHEAD_MAX);
+        if let At::PtsUs(pts_us) = draft.at
+            && pts_us > now.pts_us.saturating_add(ahead_us)
+        {
+            return Err(BadEvent::field("/at/pts_us", "is more than 90 days ahead").into());
+        }
+        // A cancel makes room.
+        if draft.kind != "cancel" && self.schedule.len() + self.turns.len() > limits::EVENTS_PENDING_MAX {
             return Err(Refused::TooMany);
         }
         if draft.op == Op::Fire && draft.at == At::Now && draft.kind != "cancel" && !self.is_ready() {
@@ -157,14 +171,14 @@ impl Timeline {
     }
 
     /// Gives the next seq, or `again` that of an event that missed its frame, and the time that `at` means now.
-    pub(super) fn stamp(&mut self, at: At, commit: Duration, again: Option<u64>) -> Stamp {
+    pub(super) fn stamp(&mut self, draft: &Draft, commit: Duration, again: Option<u64>) -> Stamp {
         let seq = again.unwrap_or_else(|| {
             self.seq += 1;
             self.seq
         });
         let now = self.now();
         let global = self.source.is_global();
-        let time = match at {
+        let time = match draft.at {
             At::Now if self.newest.is_none() => json!({"mode": "asap", "wall_ms": now.wall_ms}),
             // The frame that is next once the event is durable.
             At::Now => self.pts_time(now, now.pts_us.saturating_add(micros(commit))),
@@ -174,7 +188,23 @@ impl Timeline {
             At::WallMs(wall_ms) => json!({"mode": "wall", "wall_ms": wall_ms}),
             At::Asap => json!({"mode": "asap", "wall_ms": now.wall_ms}),
         };
-        Stamp { seq, time }
+        Stamp { seq, time, supersedes: self.stopped_by(draft) }
+    }
+
+    /// Which of the events that the draft drops have not fired, and will not before it: those that are not in the
+    /// line, and if the draft enters it at once, those that have some time left there.
+    pub(super) fn stopped_by(&self, draft: &Draft) -> Vec<String> {
+        let now = self.now();
+        let then = Moment {
+            pts_us: now.pts_us.saturating_add(micros(STOP_TIME)),
+            wall_ms: now.wall_ms.saturating_add(micros(STOP_TIME) / 1000),
+        };
+        let at_once = matches!(draft.at, At::Now | At::Asap);
+        let stopped = |id: &&String| {
+            self.schedule.values().any(|event| event.head.id == **id)
+                || at_once && self.room.is_stopped_before(id, then)
+        };
+        draft.drops.iter().filter(stopped).cloned().collect()
     }
 
     /// A whole millisecond: FLV and RTMP round down, and must not round onto the frame before.
@@ -196,19 +226,14 @@ impl Timeline {
 
     /// Takes a durable event.
     pub(super) fn schedule(&mut self, event: Arc<Event>) {
-        self.unschedule_dropped_by(&event);
-        self.schedule.insert(event.head.seq, event);
-    }
-
-    /// Events that have not entered the line and that this one stops will never enter it.
-    fn unschedule_dropped_by(&mut self, event: &Event) {
-        for id in event.head.supersedes.iter().cloned().chain(event.cancels()) {
-            let found = self.schedule.values().find(|event| event.head.id == id).map(|event| event.head.seq);
+        for id in &event.head.supersedes {
+            let found = self.schedule.values().find(|event| event.head.id == *id).map(|event| event.head.seq);
             if let Some(seq) = found {
                 self.schedule.remove(&seq);
                 self.settle(seq);
             }
         }
+        self.schedule.insert(event.head.seq, event);
     }
 
     /// The accepted events that are not in the line yet.
@@ -230,13 +255,17 @@ impl Timeline {
 
     /// True if nothing would be lost by forgetting it: the journal has the rest.
     pub(super) fn is_idle(&self) -> bool {
-        self.schedule.is_empty() && self.turns.values().all(|turn| turn.strong_count() == 0) && self.newest.is_none()
+        self.schedule.is_empty()
+            && self.feed.receiver_count() == 0
+            && self.turns.values().all(|turn| turn.strong_count() == 0)
+            && self.newest.is_none()
     }
 
     /// Notes a frame about to enter the line; gives the events that go before it, and how many of them are late.
     pub(super) fn before_frame(&mut self, pts_us: i64) -> (Vec<Arc<Event>>, u64) {
         let due = self.due(Moment { pts_us, ..self.now() });
-        let late = due.iter().filter(|event| self.has_missed(event)).count() as u64;
+        // What waited for its turn is not late.
+        let late = due.iter().filter(|event| !is_coalesced(event) && self.has_missed(event)).count() as u64;
         self.newest = Some((self.newest.map_or(pts_us, |(newest, _)| newest.max(pts_us)), clock::now()));
         (due, late)
     }
@@ -254,7 +283,7 @@ impl Timeline {
             return Vec::new();
         }
         let mut due: Vec<_> = self.schedule.values().filter(|event| event.is_announced(now)).cloned().collect();
-        self.coalesce(&mut due);
+        self.coalesce(&mut due, now);
         for event in &due {
             self.schedule.remove(&event.head.seq);
         }
@@ -262,11 +291,9 @@ impl Timeline {
     }
 
     /// Of a coalesced key the newest goes out, and only if the last is long enough ago.
-    fn coalesce(&mut self, due: &mut Vec<Arc<Event>>) {
-        let key = |event: &Event| {
-            let coalesced = Kind::of(&event.head.kind).is_some_and(|kind| kind.coalesced);
-            event.head.key.clone().filter(|_| coalesced)
-        };
+    fn coalesce(&mut self, due: &mut Vec<Arc<Event>>, now: Moment) {
+        // Those that are sent ahead of their time overtake nothing yet.
+        let key = |event: &Event| event.head.key.clone().filter(|_| is_coalesced(event) && event.has_fired(now));
         if !due.iter().any(|event| key(event).is_some()) {
             return;
         }
@@ -345,6 +372,10 @@ impl Timeline {
     }
 }
 
+fn is_coalesced(event: &Event) -> bool {
+    Kind::of(&event.head.kind).is_some_and(|kind| kind.coalesced)
+}
+
 /// Tokens for events: `rate_per_s` a second, `burst` at most.
 #[derive(Debug, Default)]
 struct Quota {
@@ -380,6 +411,9 @@ const CLOCK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// How long events of before a restart wait for their publisher.
 const RESUME_MAX: Duration = Duration::from_secs(30);
+
+/// An event in the line that fires within this time can't be stopped any more: its cancel may come too late.
+const STOP_TIME: Duration = Duration::from_secs(1);
 
 /// After this long without a frame events no longer wait for one.
 const FRAME_SILENCE_MAX: Duration = Duration::from_millis(500);

@@ -47,7 +47,7 @@ pub struct Head {
     pub target: Target,
     /// When it fires.
     pub time: Time,
-    /// Ids of pending events that this one drops.
+    /// Ids of pending events that this one drops: they have not fired, and never will.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub supersedes: Vec<String>,
     /// The signing key's id.
@@ -254,6 +254,12 @@ impl Event {
         self.head.time.expires_ms.is_some_and(|expires_ms| expires_ms <= now.wall_ms)
     }
 
+    /// True if it never applies: it has expired when its time comes, by the UTC time that it names itself.
+    pub fn expires_before_it_fires(&self) -> bool {
+        let time = &self.head.time;
+        time.wall_ms.zip(time.expires_ms).is_some_and(|(wall_ms, expires_ms)| expires_ms <= wall_ms)
+    }
+
     /// True while a one-shot that has fired goes on and may be replayed to a joiner.
     pub fn is_running(&self, now: Moment) -> bool {
         let time = &self.head.time;
@@ -262,7 +268,7 @@ impl Event {
         replayed && time.duration_ms.is_some() && ends_ms > now.wall_ms && !self.has_expired(now)
     }
 
-    /// The event that a `cancel` stops.
+    /// The event that a `cancel` stops. It had fired, unless it stands in `supersedes` too.
     pub fn cancels(&self) -> Option<String> {
         if self.head.kind != "cancel" {
             return None;

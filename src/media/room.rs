@@ -2,6 +2,8 @@
 //!
 //! The fold gives the same whatever the order, number or loss of what comes in, once a snapshot is among it: the
 //! last write of a key wins by `seq`, and what is gone leaves a mark, so that a late copy can't bring it back.
+//! Nothing is guessed from clocks of other machines: an event's own fields, and the word of its origin on whether
+//! what it drops had fired, decide.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,8 +26,8 @@ pub struct Room {
     events: BTreeMap<u64, Arc<Event>>,
     /// Keys that were deleted or ran out, with the seq up to which nothing of them matters any more.
     deleted: BTreeMap<String, u64>,
-    /// Ids that were cancelled or superseded, with the UTC millisecond of that.
-    dropped: BTreeMap<String, i64>,
+    /// Ids that were cancelled or superseded; true for those that had fired before that.
+    dropped: BTreeMap<String, bool>,
     /// The highest seq seen.
     seq: u64,
 }
@@ -35,15 +37,17 @@ impl Room {
     pub fn apply(&mut self, event: &Arc<Event>) {
         let head = &event.head;
         self.seq = self.seq.max(head.seq);
-        let at_ms = head.time.wall_ms.unwrap_or(i64::MAX);
-        for id in head.supersedes.iter().cloned().chain(event.cancels()) {
-            self.drop_event(id, at_ms);
+        for id in &head.supersedes {
+            self.drop_event(id, false);
         }
-        if head.kind == "cancel" {
+        if let Some(id) = event.cancels().filter(|id| !head.supersedes.contains(id)) {
+            self.drop_event(&id, true);
+        }
+        if head.kind == "cancel" || event.expires_before_it_fires() {
             return;
         }
         match self.dropped.get(&head.id) {
-            Some(dropped_ms) => self.drop_key(event, *dropped_ms),
+            Some(fired) => self.drop_key(event, *fired),
             None => {
                 self.events.insert(head.seq, event.clone());
             }
@@ -52,59 +56,51 @@ impl Room {
 
     /// Forgets what is over at `now`.
     pub fn advance(&mut self, now: Moment) {
-        let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut gone: Vec<(String, u64)> = Vec::new();
-        for (seq, event) in self.events.iter().rev() {
-            let Some(key) = event.head.key.as_deref().filter(|_| event.head.op != Op::Fire) else { continue };
-            if !event.has_fired(now) {
-                continue;
-            }
-            // From the newest to the oldest: the first that has fired is the one that counts.
-            if newest.insert(key, *seq).is_none() && (event.head.op == Op::Delete || event.has_expired(now)) {
-                gone.push((key.to_owned(), *seq));
-            }
-        }
+        let over = |event: &Event| event.head.op == Op::Delete || event.has_expired(now);
+        let newest = self.newest(now);
+        let gone: Vec<_> = newest.iter().filter(|(_, (_, event))| over(event)).collect();
+        let gone: Vec<_> = gone.into_iter().map(|(key, (seq, _))| ((*key).to_owned(), *seq)).collect();
+        let standing: BTreeSet<_> = self.standing(now).map(|(seq, _)| seq).collect();
         for (key, seq) in gone {
             self.mark_deleted(key, seq);
         }
-        let deleted = &self.deleted;
-        let mut kept = BTreeSet::new();
-        self.events = std::mem::take(&mut self.events)
-            .into_iter()
-            .rev()
-            .filter(|(seq, event)| match (&event.head.key, event.head.op) {
-                (_, Op::Fire) => !event.has_fired(now) || event.is_running(now),
-                (Some(key), _) if is_deleted(deleted, key, *seq) => false,
-                (Some(key), _) if kept.contains(key) => false,
-                (Some(key), _) => {
-                    if event.has_fired(now) {
-                        kept.insert(key.clone());
-                    }
-                    true
-                }
-                (None, _) => false,
-            })
-            .collect();
+        self.events.retain(|seq, _| standing.contains(seq));
         while self.events.len() > ROOM_EVENTS_MAX {
             self.events.pop_first();
         }
     }
 
+    /// The newest write of each key whose time has come.
+    fn newest(&self, now: Moment) -> BTreeMap<&str, (u64, &Arc<Event>)> {
+        let keyed = self.events.iter().filter_map(|(seq, event)| Some((state_key(event)?, (*seq, event))));
+        keyed.filter(|(_, (_, event))| has_begun(event, now)).collect()
+    }
+
+    /// What still matters: of each key the newest write and those that will overwrite it, and one-shots that are to
+    /// come or going on.
+    fn standing(&self, now: Moment) -> impl Iterator<Item = (u64, &Arc<Event>)> {
+        let newest = self.newest(now);
+        let stands = move |seq: u64, event: &Event| match state_key(event) {
+            None => !event.has_expired(now) && (!event.has_fired(now) || event.is_running(now)),
+            Some(key) => {
+                let overtaken = newest.get(key).is_some_and(|(newest, _)| *newest > seq);
+                let over = has_begun(event, now) && (event.head.op == Op::Delete || event.has_expired(now));
+                !overtaken && !over && !is_deleted(&self.deleted, key, seq)
+            }
+        };
+        self.events.iter().filter(move |(seq, event)| stands(**seq, event)).map(|(seq, event)| (*seq, event))
+    }
+
     /// The keyed state at `now`.
     pub fn active(&self, now: Moment) -> BTreeMap<&str, &Arc<Event>> {
-        let mut active = BTreeMap::new();
-        for (seq, event) in &self.events {
-            let head = &event.head;
-            let Some(key) = head.key.as_deref().filter(|_| head.op != Op::Fire && event.has_fired(now)) else {
-                continue;
-            };
-            let here = head.op == Op::Set && !event.has_expired(now) && !is_deleted(&self.deleted, key, *seq);
-            if here {
-                active.insert(key, event)
-            } else {
-                active.remove(key)
-            };
-        }
+        let set = self.standing(now).filter(|(_, event)| has_begun(event, now));
+        let mut active: BTreeMap<_, _> = set.filter_map(|(_, event)| Some((state_key(event)?, event))).collect();
+        // A tally counts for the poll that was open when it was made.
+        let polls: BTreeMap<_, _> = active.iter().map(|(key, event)| (*key, event.head.seq)).collect();
+        active.retain(|key, event| {
+            let poll = key.strip_suffix(":tally");
+            poll.is_none_or(|poll| polls.get(poll).is_some_and(|opened| *opened < event.head.seq))
+        });
         active
     }
 
@@ -112,20 +108,16 @@ impl Room {
     /// one-shots in the order of their seqs.
     pub fn replay(&self, now: Moment) -> Vec<Arc<Event>> {
         let active = self.active(now);
-        let state = active.values().map(|event| (event.head.seq, *event));
-        let coming = self.events.iter().filter(|(_, event)| match event.has_fired(now) {
-            true => event.head.op == Op::Fire && event.is_running(now),
-            false => !event.has_expired(now),
-        });
-        let mut replay: Vec<_> = state.chain(coming.map(|(seq, event)| (*seq, event))).collect();
-        replay.sort_by_key(|(seq, event)| (event.head.kind != "clock", *seq));
-        replay.into_iter().map(|(_, event)| event.clone()).collect()
+        let rest = self.standing(now).filter(|(_, event)| state_key(event).is_none() || !has_begun(event, now));
+        let mut replay: Vec<_> = active.into_values().chain(rest.map(|(_, event)| event)).cloned().collect();
+        replay.sort_by_key(|event| (event.head.kind != "clock", event.head.seq));
+        replay
     }
 
-    /// How many keys are set at `now`, and whether `key` is one of them or would be one more.
-    pub fn keys(&self, now: Moment, key: &str) -> (usize, bool) {
-        let active = self.active(now);
-        (active.len(), active.contains_key(key))
+    /// True if the event has been kept from firing, or will be by a cancel that all have before `then`.
+    pub fn is_stopped_before(&self, id: &str, then: Moment) -> bool {
+        let coming = |event: &Arc<Event>| event.head.id == id && !has_begun(event, then);
+        self.dropped.get(id) == Some(&false) || self.events.values().any(coming)
     }
 
     /// The highest seq seen.
@@ -138,9 +130,10 @@ impl Room {
         self.events.keys().eq(other.events.keys()) && self.deleted == other.deleted && self.dropped == other.dropped
     }
 
-    /// True if it changes with time alone: something is announced or running.
+    /// True if it changes with time alone: something is announced, running or running out.
     pub fn is_moving(&self, now: Moment) -> bool {
-        self.events.values().any(|event| event.head.op == Op::Fire || !event.has_fired(now))
+        let moves = |event: &Event| state_key(event).is_none() || event.head.time.expires_ms.is_some();
+        self.events.values().any(|event| moves(event) || !event.has_fired(now))
     }
 
     /// Keeps what `judge` finds good, without asking it again for what `known` has.
@@ -170,24 +163,23 @@ impl Room {
                 self.mark_deleted(key, seq);
             }
         }
-        for (id, at_ms) in dropped {
-            self.mark_dropped(id, at_ms);
+        for (id, fired) in dropped {
+            self.mark_dropped(id, fired);
         }
     }
 
-    fn drop_event(&mut self, id: String, at_ms: i64) {
+    fn drop_event(&mut self, id: &str, fired: bool) {
         let found = self.events.iter().find(|(_, event)| event.head.id == id).map(|(seq, _)| *seq);
         if let Some(event) = found.and_then(|seq| self.events.remove(&seq)) {
-            self.drop_key(&event, at_ms);
+            self.drop_key(&event, fired);
         }
-        self.mark_dropped(id, at_ms);
+        self.mark_dropped(id.to_owned(), fired);
     }
 
     /// An event that had fired when it was dropped takes its key with it; one that had not leaves the key as it is.
-    fn drop_key(&mut self, event: &Event, dropped_ms: i64) {
-        let fired = event.head.time.wall_ms.is_some_and(|wall_ms| wall_ms <= dropped_ms);
-        if let (Some(key), Op::Set, true) = (&event.head.key, event.head.op, fired) {
-            self.mark_deleted(key.clone(), event.head.seq);
+    fn drop_key(&mut self, event: &Event, fired: bool) {
+        if let (Some(key), true) = (state_key(event), fired) {
+            self.mark_deleted(key.to_owned(), event.head.seq);
         }
     }
 
@@ -201,14 +193,23 @@ impl Room {
         }
     }
 
-    fn mark_dropped(&mut self, id: String, at_ms: i64) {
-        let first = self.dropped.entry(id).or_insert(at_ms);
-        *first = at_ms.min(*first);
+    fn mark_dropped(&mut self, id: String, fired: bool) {
+        *self.dropped.entry(id).or_insert(fired) &= fired;
         if self.dropped.len() > ROOM_MARKS_MAX {
             // ULIDs sort by time.
             self.dropped.pop_first();
         }
     }
+}
+
+/// The key that the event writes.
+fn state_key(event: &Event) -> Option<&str> {
+    event.head.key.as_deref().filter(|_| event.head.op != Op::Fire)
+}
+
+/// True if its time has come. One that has run out had its time, whatever the stream's clock says.
+fn has_begun(event: &Event, now: Moment) -> bool {
+    event.has_fired(now) || event.has_expired(now)
 }
 
 /// A poll's tally goes with the poll.
@@ -221,7 +222,7 @@ fn is_deleted(deleted: &BTreeMap<String, u64>, key: &str, seq: u64) -> bool {
 ///
 /// ```text
 /// {"v":1, "source":…, "seq":…, "pts_us":…, "wall_ms":…, "events":[signed event, …],
-///  "deleted":{key: seq}, "dropped":{id: wall_ms}}
+///  "deleted":{key: seq}, "dropped":{id: had it fired}}
 /// ```
 ///
 /// The events are the bytes that were signed. What stands around them is not: a reader that doesn't trust the
@@ -236,7 +237,7 @@ pub struct Snapshot<'a> {
     #[serde(borrow)]
     events: Vec<&'a RawValue>,
     deleted: BTreeMap<String, u64>,
-    dropped: BTreeMap<String, i64>,
+    dropped: BTreeMap<String, bool>,
 }
 
 impl Room {
@@ -247,16 +248,18 @@ impl Room {
 
     /// The same in parts that are each a snapshot of some of the events and at most about `bytes_max` long.
     pub fn parts(&self, source: &StreamName, now: Moment, more: &[Arc<Event>], bytes_max: usize) -> Vec<String> {
+        let mut room = self.clone();
+        room.advance(now);
         let (mut parts, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for event in self.replay(now).into_iter().chain(more.iter().cloned()) {
+        for event in room.replay(now).into_iter().chain(more.iter().cloned()) {
             if bytes + event.json.len() > bytes_max && !events.is_empty() {
-                parts.push(self.write(source, now, &std::mem::take(&mut events)));
+                parts.push(room.write(source, now, &std::mem::take(&mut events)));
                 bytes = 0;
             }
             bytes += event.json.len() + 1;
             events.push(event);
         }
-        parts.push(self.write(source, now, &events));
+        parts.push(room.write(source, now, &events));
         parts
     }
 
