@@ -8,7 +8,10 @@ use serde_json::{Map, Value as Json, json};
 use super::{Carriage, Egress, Session};
 use crate::{
     hub::{At, End, Hub, Origin, Publisher, Read, Settings},
-    media::{AudioConfig, Codec, Data, Event, Frame, Head, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
+    media::{
+        AudioConfig, Codec, Data, Event, Frame, Head, Item, Room as RoomState, Scalar, StreamName, TrackKind, Tracks,
+        VideoConfig,
+    },
     proto::{
         flv::{FlvReader, FlvTag, MediaTag, TagKind, tag},
         rtmp::amf0::{self, Value},
@@ -52,6 +55,14 @@ fn audio(ms: i64) -> Frame {
 fn card() -> Map<String, Json> {
     let draft = json!({"type": "card.show", "op": "set", "key": "card:main", "data": {"name": "Wool coat"}});
     draft.as_object().expect("object").clone()
+}
+
+/// A card as an edge gets it; some kilobytes long.
+fn stamped(seq: u64, slot: &str) -> Arc<Event> {
+    let event = json!({"v": 1, "id": ulid::Ulid::from_parts(seq, 0).to_string(), "source": "live/room", "seq": seq,
+        "type": "card.show", "op": "set", "key": format!("card:{slot}"), "time": {"mode": "asap"},
+        "data": {"a": "x".repeat(500), "b": "y".repeat(500), "c": "z".repeat(500)}});
+    Event::from_object(event.as_object().expect("object").clone()).expect("an event").into()
 }
 
 impl Room {
@@ -152,6 +163,10 @@ fn words_only(tags: &[FlvTag]) -> Vec<String> {
     words.iter().map(|word| word.split_once(' ').expect("a time").1.to_owned()).collect()
 }
 
+fn script_or_null(tag: &FlvTag) -> (String, Value) {
+    if tag.kind == TagKind::Script { script(tag) } else { (String::new(), Value::Null) }
+}
+
 /// Name and properties of a script tag.
 fn script(tag: &FlvTag) -> (String, Value) {
     assert_eq!(tag.kind, TagKind::Script);
@@ -240,6 +255,52 @@ async fn an_event_is_in_the_snapshot_or_behind_it_wherever_the_head_changes() {
     let configs = ["onMetaData", "h264 config", "aac config"];
     assert_eq!(late[..3], configs);
     assert_eq!(late[3..], ["snapshot [clock, card.show]", "h264 key +0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_became_another_is_told_again() {
+    let mut room = room(i64::MAX);
+    let head = |cards: &[&str]| {
+        let mut state = RoomState::default();
+        cards.iter().zip(1..).for_each(|(slot, seq)| state.apply(&stamped(seq, slot)));
+        Item::Head(Head { room: state.into(), ..Head::clone(&Head::of(tracks(Codec::Avc, Codec::Aac).into())) }.into())
+    };
+    room.publisher.relay(head(&["left", "right"]), 1).expect("current");
+    room.publisher.relay(Item::Frame(video(0, 0, true)), 1).expect("current");
+    let mut viewer = room.join();
+    let tags = viewer.tags().await;
+    assert_eq!(words(&tags)[3..], ["0 snapshot [card.show, card.show]", "0 h264 key +0"]);
+    room.publisher.relay(head(&["left", "right"]), 2).expect("current");
+    room.publisher.relay(Item::Frame(video(1_000, 1_000, true)), 2).expect("current");
+    assert_eq!(words(&viewer.tags().await), ["1000 h264 key +0"], "nothing new");
+    room.publisher.relay(head(&["left"]), 3).expect("current");
+    room.publisher.relay(Item::Frame(video(2_000, 2_000, true)), 3).expect("current");
+    assert_eq!(words(&viewer.tags().await), ["2000 snapshot [card.show]", "2000 h264 key +0"]);
+    assert_eq!(viewer.session.counters().events_replayed, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_room_is_told_in_parts() {
+    let mut room = room(i64::MAX);
+    let mut state = RoomState::default();
+    (1..=64).for_each(|seq| state.apply(&stamped(seq, &format!("{seq:02}{}", "x".repeat(50)))));
+    let tracks = Arc::new(tracks(Codec::Avc, Codec::Aac));
+    let head = Head { tracks, room: state.clone().into(), ..Head::default() };
+    room.publisher.relay(Item::Head(head.into()), 1).expect("current");
+    room.publisher.relay(Item::Frame(video(0, 0, true)), 1).expect("current");
+    let tags = room.join().tags().await;
+    let parts: Vec<_> = tags.iter().map(script_or_null).filter(|(name, _)| name == "onLiveEvent").collect();
+    let (mut together, mut more) = (RoomState::default(), Vec::new());
+    for (index, (_, body)) in parts.iter().enumerate() {
+        let place = [index, parts.len()].map(|number| Value::Number(number as f64));
+        assert_eq!(body.get("part"), Some(&Value::StrictArray(place.into())));
+        let json = body.get_str("json").expect("JSON");
+        assert!(json.len() <= 60_000, "{}", json.len());
+        let (part, at) = RoomState::from_json(json.as_bytes(), &mut more).expect("a snapshot");
+        part.replay(at).iter().for_each(|event| together.apply(event));
+    }
+    assert!(parts.len() > 1 && more.is_empty());
+    assert!(together.is_same(&state), "the parts are the whole");
 }
 
 #[tokio::test(start_paused = true)]

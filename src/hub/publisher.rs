@@ -217,7 +217,7 @@ impl Line {
     /// Before a start point: joiners there need to know what has changed since the last one.
     fn refresh_head(&mut self, stream: &Stream, at: Moment) {
         let told = self.head.as_ref().is_some_and(|head| {
-            let same = |told: &Room, room: &Room| told.is_same(room) && !room.is_moving(at);
+            let same = |told: &Room, room: &Room| told.is_same(room) && !told.is_moving(head.at);
             head.tracks == self.tracks
                 && same(&head.room, &stream.timeline().lock().room)
                 && same(&head.global, &stream.global())

@@ -14,8 +14,9 @@ use url::Url;
 
 use super::*;
 use crate::{
+    clock,
     hub::{At, Cursor, Origin, Publisher, Read, Settings},
-    media::{Codec, Event, Frame, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
+    media::{Codec, Event, Frame, Head, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         tls::{Identity, Trust},
         udp,
@@ -101,6 +102,15 @@ impl Node {
         edge
     }
 
+    /// An edge whose way to here can be cut.
+    async fn edge_behind_a_link(&self) -> (Self, Link) {
+        let (edge, link) = (Self::new(), Link::to(self.address).await);
+        let url = format!("moqt://{}/?token=edge", link.address).parse().expect("a URL");
+        let upstream = Upstream::new(edge.relay.clone(), vec![url], self.trust.clone());
+        task::spawn("upstream", upstream.run(edge.stop.clone()));
+        (edge, link)
+    }
+
     fn url(&self, scheme: &str, path: &str) -> Url {
         format!("{scheme}://127.0.0.1:{}{path}", self.address.port()).parse().expect("a URL")
     }
@@ -134,7 +144,10 @@ impl Anchor {
     }
 
     async fn send_event(&self, at: At) -> Arc<Event> {
-        let draft = json!({"type": "prompt.show", "op": "fire", "data": {"text": "A-1"}});
+        self.send(json!({"type": "prompt.show", "op": "fire", "data": {"text": "A-1"}}), at).await
+    }
+
+    async fn send(&self, draft: serde_json::Value, at: At) -> Arc<Event> {
         let draft = draft.as_object().expect("object").clone();
         let name = self.publisher.stream().name().clone();
         self.hub.publish_event(&name, draft, Some(at)).await.expect("accepted").event
@@ -330,6 +343,67 @@ async fn an_edge_passes_on_only_events_that_a_trusted_key_made_for_the_stream() 
     assert_eq!(reasons.len(), bad_count);
 }
 
+/// What a joiner is told before his first frame.
+async fn first_head(cursor: &mut Cursor<Item>) -> Arc<Head> {
+    let mut told = None;
+    loop {
+        match within("an item", cursor.recv()).await.expect("live") {
+            Read::Entry { entry: Item::Head(head), .. } => told = Some(head),
+            Read::Entry { entry: Item::Frame(_), .. } => return told.expect("a head first"),
+            _ => {}
+        }
+    }
+}
+
+fn keys(head: &Head) -> Vec<&str> {
+    head.room.active(head.at).into_keys().collect()
+}
+
+#[tokio::test]
+async fn the_first_viewer_of_an_edge_and_of_one_behind_it_has_the_state_before_a_frame() {
+    let origin = Node::new();
+    let near = origin.edge_of();
+    let far = near.edge_of();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(1);
+    let card = anchor.send(json!({"type": "card.show", "key": "card:left"}), At::InMs(0)).await;
+    for kind in ["card.show", "card.hide"] {
+        anchor.send(json!({"type": kind, "key": "card:right"}), At::InMs(0)).await;
+    }
+    let rain = json!({"type": "rain.start", "time": {"duration_ms": 60_000}});
+    let rain = anchor.send(rain, At::WallMs(clock::unix_ms())).await;
+    anchor.push(20);
+    for edge in [&far, &near] {
+        let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+        let head = first_head(&mut viewer.stream().ring().cursor(None)).await;
+        assert_eq!(keys(&head), ["card:left", "clock"]);
+        let told = head.room.replay(head.at);
+        assert_eq!((told.len(), &told[0].head.kind[..], &told[1..]), (3, "clock", &[card.clone(), rain.clone()][..]));
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_trusted_made_is_left_out_of_the_state() {
+    let origin = Node::new();
+    let edge = origin.edge_of();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(1);
+    let card = anchor.send(json!({"type": "card.show", "key": "card:left"}), At::InMs(0)).await;
+    let mut forged: serde_json::Value = serde_json::from_slice(&card.json).expect("JSON");
+    forged["key"] = "card:right".into();
+    forged["seq"] = (card.head.seq + 1_000_000).into();
+    let forged = Event::from_json(forged.to_string().as_bytes()).expect("an event");
+    anchor.publisher.relay(Item::Event(forged.into()), 0).expect("the only publisher");
+    anchor.push(20);
+    let there = anchor.publisher.stream().ring().head();
+    assert!(matches!(there, Some(Item::Head(head)) if keys(&head).contains(&"card:right")), "it is in the origin's");
+    let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+    let head = first_head(&mut viewer.stream().ring().cursor(None)).await;
+    assert!(keys(&head).contains(&"card:left") && !keys(&head).contains(&"card:right"));
+    let metrics = edge.relay.metrics.render();
+    assert!(metrics.contains("refused_total{reason=\"event_forged\"}"), "{metrics}");
+}
+
 #[tokio::test]
 async fn viewers_of_an_edge_stay_when_its_upstream_drains_and_when_one_dies() {
     let identity = Identity::development().expect("an identity");
@@ -453,11 +527,7 @@ async fn an_edge_whose_link_was_cut_tells_the_events_it_missed_once() {
     let origin = Node::new();
     let mut anchor = Anchor::new(&origin, "open/room");
     anchor.push(5);
-    let link = Link::to(origin.address).await;
-    let edge = Node::new();
-    let url = format!("moqt://{}/?token=edge", link.address).parse().expect("a URL");
-    let upstream = Upstream::new(edge.relay.clone(), vec![url], origin.trust.clone());
-    task::spawn("upstream", upstream.run(edge.stop.clone()));
+    let (edge, link) = origin.edge_behind_a_link().await;
     let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
     let cursor = viewer.stream().ring().cursor(None);
     let mut watch = Watch::new(anchor, cursor);
@@ -472,6 +542,45 @@ async fn an_edge_whose_link_was_cut_tells_the_events_it_missed_once() {
         .until("all events and the picture again", |watch| watch.seen.len() >= EVENTS && watch.last_us > newest_us)
         .await;
     assert_eq!(watch.seen, watch.sent);
+}
+
+#[tokio::test]
+async fn viewers_of_an_edge_learn_what_was_deleted_while_its_link_was_cut() {
+    let origin = Node::new();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    anchor.push(1);
+    anchor.send(json!({"type": "card.show", "key": "card:left"}), At::InMs(0)).await;
+    anchor.push(20);
+    let (edge, link) = origin.edge_behind_a_link().await;
+    let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let before = first_head(&mut cursor).await;
+    assert!(keys(&before).contains(&"card:left"));
+    link.cut.store(true, Relaxed);
+    within("the loss of the session", async {
+        while edge.relay.metrics.upstream_connected.get() == 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    anchor.send(json!({"type": "card.hide", "key": "card:left"}), At::InMs(0)).await;
+    // By the time the edge is back, the event itself is too old to be repeated.
+    for _ in 0..500 {
+        anchor.push(1);
+        tokio::task::yield_now().await;
+    }
+    link.cut.store(false, Relaxed);
+    let after = within("another truth", async {
+        loop {
+            match cursor.recv().await.expect("live") {
+                Read::Entry { entry: Item::Head(head), .. } if head.resync > before.resync => break head,
+                Read::Entry { entry: Item::Event(event), .. } => assert_ne!(event.head.kind, "card.hide"),
+                _ => anchor.push(1),
+            }
+        }
+    })
+    .await;
+    assert!(!keys(&after).contains(&"card:left"));
 }
 
 /// An anchor who sends an event now and then, and a viewer of his stream elsewhere.
