@@ -2,12 +2,18 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+mod api;
+mod cluster;
 mod dev;
+mod flv;
 mod peers;
 mod process;
 mod viewer;
 
+pub(crate) use api::{Api, Reply};
+pub(crate) use cluster::{Cluster, hawker, status};
 pub(crate) use dev::{Dev, Node, Ports};
+pub(crate) use flv::{Carried, FlvViewer, Seen};
 pub(crate) use peers::{H264_AAC, ffmpeg, ffmpeg_9, ffprobe, publish, with_values};
 pub(crate) use process::{Process, run, run_ok, text};
 pub(crate) use viewer::{Kind, Packet, Viewer, assert_even};

@@ -40,6 +40,8 @@ impl Process {
     /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
     pub(crate) fn kill(&mut self) {
         self.signal("-KILL", &format!("-{}", self.child.id()));
+        // Waited for was timeout(1); what the process itself held is free when its pipes are.
+        self.stderr.wait_end();
     }
 
     /// SIGTERM; gives the exit status once the process has ended by itself.
@@ -162,6 +164,10 @@ impl Lines {
     /// Waits for a line that contains `needle`.
     pub(crate) fn wait_line(&self, needle: &str) -> String {
         self.wait(needle, |lines| lines.iter().find(|line| line.contains(needle)).cloned())
+    }
+
+    fn wait_end(&self) {
+        drop(self.printed.1.wait_timeout_while(self.lock(), WAIT_MAX, |printed| !printed.ended));
     }
 
     pub(crate) fn all(&self) -> Vec<String> {

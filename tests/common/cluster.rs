@@ -1,0 +1,151 @@
+//! `hawker serve` as an operator runs it: an origin and edges, each a process with a configuration of its own.
+
+use std::{fs, path::Path, process::Command};
+
+use hawker::{
+    media::{Keys, Signer},
+    secret::Digest,
+};
+use tempfile::TempDir;
+
+use super::{
+    api::Api,
+    dev::Ports,
+    process::{Process, run, text},
+};
+
+/// Publishes below `live` and `shop`.
+const KEY: &str = "anchor-key";
+const EDGE_TOKEN: &str = "edge-token";
+const VIEWER_TOKEN: &str = "viewer-token";
+const API_TOKEN: &str = "api-token";
+
+/// Configurations of an origin and two edges, in which nothing is open, and the origin's data.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    base: u16,
+    certificate: Digest,
+    ports: Ports,
+}
+
+/// The nodes, by the places of their ports: RTMP, HTTP, admin, MoQ.
+pub(crate) const NODES: [&str; 3] = ["origin", "edge", "edge-2"];
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::reserve());
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate = rcgen::CertificateParams::new(["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
+        fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let signer = Signer::from_seed(&[1; 32]);
+        fs::write(dir.path().join("event-key.json"), signer.to_private_jwk()).unwrap();
+        let cluster = Self { base: ports.base(), certificate: Digest::of(certificate.der()), dir, ports };
+        fs::write(cluster.path().join("event-keys.json"), cluster.event_keys().to_jwks()).unwrap();
+        cluster.configure_origin("");
+        ["edge", "edge-2"].into_iter().for_each(|edge| cluster.configure_edge(edge));
+        cluster
+    }
+
+    /// The origin's configuration from its next start on; `more` are further lines of it.
+    pub(crate) fn configure_origin(&self, more: &str) {
+        let path = self.path().display();
+        let config = format!(
+            "role = 'origin'\nshards = 2\ndata_dir = '{path}'\n{}
+             cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
+             [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
+             [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']
+             [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['events:write', 'api:read']\n{more}\n",
+            self.listeners("origin"),
+            Digest::of(KEY),
+            Digest::of(EDGE_TOKEN),
+            Digest::of(API_TOKEN),
+        );
+        fs::write(self.path().join("origin.toml"), config).unwrap();
+    }
+
+    fn configure_edge(&self, edge: &str) {
+        let config = format!(
+            "role = 'edge'\nshards = 2\n{}
+             [upstream]\nurls = ['moqt://127.0.0.1:{}']\ntoken = '{EDGE_TOKEN}'\ncert_sha256 = '{}'
+             event_keys = '{}/event-keys.json'
+             [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['play']\n",
+            self.listeners(edge),
+            self.port("origin") + 3,
+            self.certificate,
+            self.path().display(),
+            Digest::of(VIEWER_TOKEN),
+        );
+        fs::write(self.path().join(format!("{edge}.toml")), config).unwrap();
+    }
+
+    /// Ends in the section of MoQ.
+    fn listeners(&self, node: &str) -> String {
+        let section = |(name, port)| format!("[{name}]\nlisten = '127.0.0.1:{port}'\n");
+        ["rtmp", "http", "admin", "moq"].into_iter().zip(self.port(node)..).map(section).collect()
+    }
+
+    /// The first of a node's four ports: RTMP.
+    pub(crate) fn port(&self, node: &str) -> u16 {
+        let index = NODES.iter().position(|name| *name == node).expect("a node of the cluster");
+        self.base + 4 * u16::try_from(index).unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts a node; returns when its ports are open.
+    pub(crate) fn serve(&self, node: &str) -> Process {
+        let process =
+            Process::spawn(hawker().args(["serve", "--config"]).arg(self.path().join(format!("{node}.toml"))));
+        process.stderr.wait_line("listening");
+        process
+    }
+
+    /// Starts an edge; returns when it has its upstream.
+    pub(crate) fn serve_edge(&self, edge: &str) -> Process {
+        let process = self.serve(edge);
+        process.stderr.wait_line("upstream session began");
+        process
+    }
+
+    pub(crate) fn publish_url(&self, stream: &str) -> String {
+        format!("rtmp://127.0.0.1:{}/{stream}?key={KEY}", self.port("origin"))
+    }
+
+    /// Publishes the built-in clip until dropped.
+    pub(crate) fn push(&self, stream: &str) -> Process {
+        Process::spawn(hawker().args(["push", "--sample", &self.publish_url(stream)]))
+    }
+
+    pub(crate) fn flv_url(&self, node: &str, stream: &str) -> String {
+        format!("http://127.0.0.1:{}/{stream}.flv?token={VIEWER_TOKEN}", self.port(node) + 1)
+    }
+
+    /// A caller of the origin's API.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(self.port("origin") + 2, API_TOKEN)
+    }
+
+    /// Status of a request to a node's admin listener.
+    pub(crate) fn status(&self, node: &str, path: &str) -> u16 {
+        status(&format!("http://127.0.0.1:{}{path}", self.port(node) + 2))
+    }
+
+    /// The keys whose events the edges believe.
+    pub(crate) fn event_keys(&self) -> Keys {
+        Keys::from(Signer::from_seed(&[1; 32]).public())
+    }
+}
+
+pub(crate) fn hawker() -> Command {
+    Command::new(std::env::var("HAWKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hawker").into()))
+}
+
+/// Status of a GET.
+pub(crate) fn status(url: &str) -> u16 {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--max-time", "5", "--write-out", "%{http_code}", url]);
+    text(&run(10, &curl).stdout).parse().unwrap()
+}
