@@ -134,8 +134,6 @@ pub const ROOM_EVENTS_MAX: usize = 512;
 pub const ROOM_MARKS_MAX: usize = 64;
 /// Rooms with events that an origin knows at once, live or not; events for more are refused.
 pub const ROOMS_MAX: usize = 20_000;
-/// Accepted events that a follower of the API may be behind before he is sent to the log.
-pub const EVENT_FEED_MAX: usize = 256;
 /// Farthest that an event may be scheduled ahead.
 pub const EVENT_AHEAD_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 

@@ -151,9 +151,9 @@ impl Journal {
         self.store.load(source)
     }
 
-    /// The log after `seq`, oldest first, at most `count`: canonical JSON.
-    pub fn since(&self, source: &StreamName, seq: u64, count: usize) -> Result<Vec<Bytes>, JournalError> {
-        self.store.since(source, seq, count)
+    /// The log after `seq` and up to `until`, oldest first, at most `count`: canonical JSON.
+    pub fn since(&self, source: &StreamName, seq: u64, until: u64, count: usize) -> Result<Vec<Bytes>, JournalError> {
+        self.store.since(source, seq, until, count)
     }
 
     /// The event with that id.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Hub,
@@ -185,17 +185,33 @@ impl Origin {
         source: &StreamName,
         draft: Draft,
     ) -> Result<Arc<Event>, Refused> {
+        let mut seqs = Vec::new();
+        let accepted = self.commit(timeline, source, draft, &mut seqs).await;
+        timeline.lock().land(&seqs);
+        accepted
+    }
+
+    /// `seqs` are those that were given out for it.
+    async fn commit(
+        &self,
+        timeline: &Mutex<Timeline>,
+        source: &StreamName,
+        draft: Draft,
+        seqs: &mut Vec<u64>,
+    ) -> Result<Arc<Event>, Refused> {
         let mut again = None;
         let mut lead = self.commit_lead();
         let closing = draft.closing(source);
         loop {
             let stamp = timeline.lock().stamp(&draft, lead, again);
             let seq = stamp.seq;
+            seqs.push(seq);
             let event = Arc::new(self.signer.sign(draft.stamped(stamp))?);
             let mut events = vec![event.clone()];
             // The closing has a higher seq than what it closes, or it would not count.
             if let (None, Some(closing)) = (again, &closing) {
                 let stamp = timeline.lock().stamp(closing, lead, None);
+                seqs.push(stamp.seq);
                 events.push(Arc::new(self.signer.sign(closing.stamped(stamp))?));
             }
             let began = clock::now();
@@ -288,14 +304,20 @@ impl Hub {
         Ok(self.timeline(name)?.lock().scheduled())
     }
 
-    /// The room's log after `seq`, oldest first, at most `count` events.
+    /// The room's log after `seq`, oldest first, at most `count` events. It ends before the first event that is
+    /// still being committed, so that a reader who goes on behind the last one misses none.
     pub fn events_since(&self, name: &StreamName, seq: u64, count: usize) -> Result<Vec<Bytes>, Refused> {
-        Ok(self.origin()?.journal.since(name, seq, count)?)
+        let origin = self.origin()?;
+        let timeline = self.timelines.lock().get(name).cloned();
+        let landed = timeline.map_or(u64::MAX, |timeline| timeline.lock().landed());
+        Ok(origin.journal.since(name, seq, landed, count)?)
     }
 
-    /// The events of a room as they enter the line.
-    pub fn follow_events(self: &Arc<Self>, name: &StreamName) -> Result<broadcast::Receiver<Arc<Event>>, Refused> {
-        Ok(self.room(name)?.lock().feed.subscribe())
+    /// The seq up to which the room's log is complete, and a bell that rings when it has grown.
+    pub fn follow_events(&self, name: &StreamName) -> Result<(u64, watch::Receiver<u64>), Refused> {
+        let timeline = self.timeline(name)?;
+        let timeline = timeline.lock();
+        Ok((timeline.landed(), timeline.log.subscribe()))
     }
 
     /// Keeps a small document beside the room's events; `None` removes it. Ok when it is durable.

@@ -4,13 +4,13 @@
 //! line directly before the first frame, in decode order, whose PTS reaches that (less `lead_ms`, if it has one).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{Mutex as Turn, broadcast};
+use tokio::sync::{Mutex as Turn, watch};
 
 use super::{
     draft::Draft,
@@ -58,8 +58,10 @@ pub(super) struct Timeline {
     sent: HashMap<String, clock::Instant>,
     /// One caller at a time for each id.
     turns: HashMap<String, Weak<Turn<()>>>,
-    /// The events as they enter the line, for followers of the API.
-    pub(super) feed: broadcast::Sender<Arc<Event>>,
+    /// Seqs given to events that are not durable yet.
+    in_flight: BTreeSet<u64>,
+    /// The seq up to which the log is complete.
+    pub(super) log: watch::Sender<u64>,
     clock_sent: Option<clock::Instant>,
 }
 
@@ -81,7 +83,8 @@ impl Timeline {
             resuming: None,
             sent: HashMap::new(),
             turns: HashMap::new(),
-            feed: broadcast::Sender::new(limits::EVENT_FEED_MAX),
+            in_flight: BTreeSet::new(),
+            log: watch::Sender::new(0),
             clock_sent: None,
         }
     }
@@ -174,6 +177,7 @@ impl Timeline {
     pub(super) fn stamp(&mut self, draft: &Draft, commit: Duration, again: Option<u64>) -> Stamp {
         let seq = again.unwrap_or_else(|| {
             self.seq += 1;
+            self.in_flight.insert(self.seq);
             self.seq
         });
         let now = self.now();
@@ -218,6 +222,17 @@ impl Timeline {
         json!({"mode": "pts", "epoch": self.epoch, "pts_us": pts_us, "wall_ms": wall_ms})
     }
 
+    /// The events of these seqs are durable, or will never be.
+    pub(super) fn land(&mut self, seqs: &[u64]) {
+        seqs.iter().for_each(|seq| _ = self.in_flight.remove(seq));
+        self.log.send_replace(self.landed());
+    }
+
+    /// Up to here the log is complete.
+    pub(super) fn landed(&self) -> u64 {
+        self.in_flight.first().map_or(self.seq, |first| first - 1)
+    }
+
     /// True if the frame that the event belongs to has gone by.
     pub(super) fn has_missed(&self, event: &Event) -> bool {
         let passed = |(newest_us, _): (i64, _)| event.pts_us().is_some_and(|at| at <= newest_us);
@@ -256,7 +271,7 @@ impl Timeline {
     /// True if nothing would be lost by forgetting it: the journal has the rest.
     pub(super) fn is_idle(&self) -> bool {
         self.schedule.is_empty()
-            && self.feed.receiver_count() == 0
+            && self.log.receiver_count() == 0
             && self.turns.values().all(|turn| turn.strong_count() == 0)
             && self.newest.is_none()
     }
@@ -327,8 +342,6 @@ impl Timeline {
         if let Some(origin) = &self.origin {
             origin.metrics.events_fired.inc();
         }
-        // Nobody may be following.
-        let _ = self.feed.send(event.clone());
     }
 
     fn settle(&self, seq: u64) {

@@ -13,7 +13,7 @@ use axum::{
 };
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::watch;
 use utoipa::IntoParams;
 
 use super::{
@@ -22,19 +22,13 @@ use super::{
     refusal::{ErrorBody, Refusal, too_many},
     room::Room,
 };
-use crate::{
-    clock,
-    config::TokenRole,
-    limits,
-    media::{Event, StreamName},
-    net::pending::Place,
-};
+use crate::{clock, config::TokenRole, limits, media::StreamName, net::pending::Place};
 
 /// Where to begin.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FollowQuery {
-    /// Behind the event with this `seq`. Without it: behind the room's state. `Last-Event-ID` goes first.
+    /// Behind the event with this `seq`. Without it: behind the newest. `Last-Event-ID` goes first.
     since: Option<u64>,
 }
 
@@ -63,11 +57,8 @@ pub(super) async fn follow(
     let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let since = last_event_id(&caller)?.or(query.since);
     let place = api.event_streams.admit(caller.peer).ok_or_else(|| too_many("too many event streams are open"))?;
-    let bell = api.hub.follow_events(&name)?;
-    let seq = match since {
-        Some(seq) => seq,
-        None => state_seq(&api, &name)?,
-    };
+    let (newest, bell) = api.hub.follow_events(&name)?;
+    let seq = since.unwrap_or(newest);
     // What can't be read is said with a status, which a body has no more.
     api.hub.events_since(&name, seq, 1)?;
     tracing::info!(stream = %name, peer = %caller.peer, seq, "event stream began");
@@ -88,20 +79,10 @@ fn last_event_id(caller: &Caller) -> Result<Option<u64>, Refusal> {
     }
 }
 
-/// The seq up to which a reader has everything if he has the room's state.
-fn state_seq(api: &Api, name: &StreamName) -> Result<u64, Refusal> {
-    #[derive(Deserialize)]
-    struct State {
-        seq: u64,
-    }
-    let state = api.hub.room_state(name)?;
-    Ok(state.and_then(|state| serde_json::from_slice::<State>(&state).ok()).map_or(0, |state| state.seq))
-}
-
 struct Follower {
     api: Arc<Api>,
     name: StreamName,
-    bell: Receiver<Arc<Event>>,
+    bell: watch::Receiver<u64>,
     /// The last one sent.
     seq: u64,
     /// How many were sent.
@@ -129,7 +110,7 @@ impl Follower {
             }
             tokio::select! {
                 () = self.api.stop.cancelled() => return None,
-                rung = self.bell.recv() => if rung == Err(RecvError::Closed) { return None },
+                rung = self.bell.changed() => if rung.is_err() { return None },
                 () = tokio::time::sleep_until(heartbeat) => return Some(Bytes::from_static(b":\n\n")),
             }
         }

@@ -186,11 +186,20 @@ impl Store {
         })
     }
 
-    pub(super) fn since(&self, source: &StreamName, seq: u64, count: usize) -> Result<Vec<Bytes>, JournalError> {
+    pub(super) fn since(
+        &self,
+        source: &StreamName,
+        seq: u64,
+        until: u64,
+        count: usize,
+    ) -> Result<Vec<Bytes>, JournalError> {
         let name = source.as_str();
+        if seq >= until {
+            return Ok(Vec::new());
+        }
         self.read(|transaction| {
             let events = transaction.open_table(EVENTS)?;
-            let rows = events.range((name, seq.saturating_add(1))..=(name, u64::MAX))?.take(count);
+            let rows = events.range((name, seq.saturating_add(1))..=(name, until))?.take(count);
             rows.map(|row| Ok(Bytes::copy_from_slice(row?.1.value().1))).collect()
         })
     }
