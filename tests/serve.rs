@@ -60,7 +60,7 @@ fn sigterm_ends_publishers_and_viewers_in_order() {
 #[test]
 fn wrong_bytes_are_refused_in_one_line_and_nobody_else_notices() {
     let cluster = Cluster::new();
-    let (origin, edge) = (cluster.serve("origin"), cluster.serve_edge("edge"));
+    let (origin, _edge) = (cluster.serve("origin"), cluster.serve_edge("edge"));
     let _anchor = publish(&cluster.publish_url("live/room"));
     let viewer = Viewer::watch(&cluster.flv_url("edge", "live/room"));
     viewer.wait_frames(5);

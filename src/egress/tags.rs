@@ -173,9 +173,9 @@ impl TagMux {
         // Milliseconds stay exact in a double for 285,000 years.
         let ts_ms = self.tag_ms(head.at.pts_us) as f64;
         let parts = head.snapshots(&self.name, SNAPSHOT_BYTES_MAX);
-        let count = parts.len();
+        let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let part = |index| (count > 1).then_some((index, count));
-        let snapshots = parts.iter().enumerate().map(|(index, json)| {
+        let snapshots = (0..).zip(&parts).map(|(index, json)| {
             let kind = LiveEventKind::Snapshot { part: part(index) };
             TagBody::script(LiveEvent { ts_ms, replay: true, kind, json }.encode())
         });

@@ -29,7 +29,7 @@ pub enum LiveEventKind {
     /// A snapshot of the room's state, or one part of it.
     Snapshot {
         /// Its place among the parts, counted from 0, and how many they are; absent where it is whole.
-        part: Option<(usize, usize)>,
+        part: Option<(u32, u32)>,
     },
 }
 
@@ -52,7 +52,7 @@ impl LiveEvent<'_> {
             ("json", Value::string(self.json)),
         ];
         if let LiveEventKind::Snapshot { part: Some((index, count)) } = self.kind {
-            let numbers = [index, count].map(|number| Value::Number(number as f64));
+            let numbers = [index, count].map(|number| Value::Number(number.into()));
             properties.push(("part", Value::StrictArray(numbers.into())));
         }
         let body = Value::object(properties);
