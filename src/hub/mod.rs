@@ -270,6 +270,17 @@ impl Hub {
             if timelines.get(stream.name()).is_some_and(|timeline| timeline.lock().is_idle()) {
                 timelines.remove(stream.name());
             }
+        if !idle {
+            return;
+        }
+        streams.remove(stream.name());
+        drop(streams);
+        // Names that viewers made up must not fill the rooms either. Held by the map and by the stream alone, and
+        // without anything to do, it is as well in the journal.
+        let mut timelines = self.timelines.lock();
+        let unused = |timeline: &Arc<Mutex<Timeline>>| Arc::strong_count(timeline) <= 2 && timeline.lock().is_idle();
+        if timelines.get(stream.name()).is_some_and(unused) {
+            timelines.remove(stream.name());
         }
     }
 }

@@ -1,3 +1,5 @@
+mod events;
+
 use bytes::Bytes;
 
 use super::*;
