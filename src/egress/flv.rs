@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Carriage, Egress, Session,
+    Carriage, Egress, Extras, Session,
     log::{SessionLog, reason},
 };
 use crate::{
@@ -55,6 +55,14 @@ pub fn router(flv: Arc<Flv>) -> Router {
 #[derive(serde::Deserialize)]
 struct PlayQuery {
     token: Option<String>,
+    text: Option<String>,
+    sei: Option<String>,
+}
+
+impl PlayQuery {
+    fn extras(&self) -> Extras {
+        Extras::of(|key| if key == "text" { self.text.clone() } else { self.sei.clone() })
+    }
 }
 
 async fn play(
@@ -84,7 +92,7 @@ async fn play(
     if !publisher_came(&viewer, flv.wait_publisher).await {
         return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
     }
-    let playing = Playing::new(&flv, viewer, peer);
+    let playing = Playing::new(&flv, viewer, peer, query.extras());
     let body = StreamBody::new(stream::unfold(playing, Playing::next));
     let headers = [(header::CONTENT_TYPE, "video/x-flv"), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::new(body)).into_response()
@@ -106,9 +114,9 @@ struct Playing {
 }
 
 impl Playing {
-    fn new(flv: &Flv, viewer: Viewer, peer: SocketAddr) -> Self {
+    fn new(flv: &Flv, viewer: Viewer, peer: SocketAddr, extras: Extras) -> Self {
         let log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
-        let session = Session::join(&flv.egress, viewer, Carriage::Flv);
+        let session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
         Self { session, ready: Vec::new(), log, stop: flv.stop.clone() }
     }
 

@@ -11,7 +11,7 @@ mod tags;
 pub use flv::publisher_came;
 pub use log::{SessionLog, reason};
 pub use session::{Counters, Session};
-pub use tags::{Carriage, Egress};
+pub use tags::{Carriage, Egress, Extras};
 
 #[cfg(test)]
 mod tests;

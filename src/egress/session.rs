@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::tags::{Carriage, Egress, HeadTags, TagEntry};
+use super::tags::{Carriage, Egress, Extras, HeadTags, TagEntry};
 use crate::{
     hub::{Cursor, End, Entry, EntryKind, Muxed, Read, Viewer},
     media::{Codec, Scalar, Tracks},
@@ -41,8 +41,8 @@ pub struct Session {
 
 impl Session {
     /// Joins at the newest keyframe, or at the first one to come.
-    pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage) -> Self {
-        let muxed = egress.attach(viewer.stream(), carriage);
+    pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage, extras: Extras) -> Self {
+        let muxed = egress.attach(viewer.stream(), carriage, extras);
         let cursor = muxed.cursor(Some(egress.lag_us_max));
         Self { carriage, cursor, head: None, told: None, counters: Counters::default(), _muxed: muxed, viewer }
     }
@@ -143,7 +143,9 @@ fn metadata(tracks: &Tracks, first_ts_ms: u32) -> Vec<(String, Scalar)> {
             ("stereo".to_owned(), Scalar::Bool(audio.channels == 2)),
         ]);
     }
-    ours.push(("server".to_owned(), Scalar::String(concat!("hawker/", env!("CARGO_PKG_VERSION")).into())));
+    let text = |key: &str, value: &str| (key.to_owned(), Scalar::String(value.to_owned()));
+    ours.push(text("server", concat!("hawker/", env!("CARGO_PKG_VERSION"))));
+    ours.push(text("eventKeys", EVENT_KEYS_PATH));
     // A live stream has neither a length nor a size; players that read one would seek.
     let not_of_live = ["duration", "filesize"];
     let theirs = tracks
@@ -166,6 +168,9 @@ fn codec_id(codec: Codec) -> f64 {
         Codec::Opus => four_cc(*b"Opus"),
     }
 }
+
+/// Where every node tells the keys that events are verified by.
+const EVENT_KEYS_PATH: &str = "/.well-known/hawker-keys.json";
 
 /// A write is handed to the kernel when it has this many bytes or slices, or nothing more is ready.
 const WRITE_BYTES: usize = 64 * 1024;

@@ -6,12 +6,15 @@ use bytes::Bytes;
 
 use crate::{
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
-    media::{Event, Frame, Head, Item, StreamName, TrackKind, Tracks},
+    media::{
+        Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
+        codec::sei::{LIVE_EVENT, NalFormat},
+    },
     observe::metrics::Protocol,
     proto::{
         flv::{
             self, TagBody,
-            script::{LiveEvent, LiveEventKind},
+            script::{self, LiveEvent, LiveEventKind},
         },
         rtmp,
     },
@@ -44,9 +47,30 @@ impl Carriage {
     }
 }
 
+/// What a viewer asks for beside `onLiveEvent`, for players that read nothing else: `?text=1` and `?sei=1`.
+///
+/// Each choice that somebody watches with costs the stream a muxer and a ring of its own. What is told at the
+/// join, the state, comes as `onLiveEvent` alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Extras {
+    /// Events also as `onTextData` tags: some hundred bytes each.
+    pub text: bool,
+    /// Events also as SEI user data in the frame they belong to (H.264 and H.265). That frame is copied, and some
+    /// decoders stutter at what they don't expect there: nothing for a player that can read script tags.
+    pub sei: bool,
+}
+
+impl Extras {
+    /// As the query of a URL has them.
+    pub fn of(query: impl Fn(&str) -> Option<String>) -> Self {
+        let asked = |key: &str| query(key).is_some_and(|value| value == "1");
+        Self { text: asked("text"), sei: asked("sei") }
+    }
+}
+
 /// The running tag muxers of a node.
 pub struct Egress {
-    pool: Pool<(StreamName, Carriage), TagEntry>,
+    pool: Pool<(StreamName, Carriage, Extras), TagEntry>,
     pub(super) lag_us_max: i64,
 }
 
@@ -57,8 +81,9 @@ impl Egress {
         Self { pool: Pool::new(bounds, settings.linger), lag_us_max }
     }
 
-    pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage) -> Muxed<TagEntry> {
-        self.pool.attach((stream.name().clone(), carriage), stream, || TagMux::new(stream.name().clone(), carriage))
+    pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage, extras: Extras) -> Muxed<TagEntry> {
+        let name = stream.name().clone();
+        self.pool.attach((name.clone(), carriage, extras), stream, || TagMux::new(name, carriage, extras))
     }
 }
 
@@ -117,6 +142,7 @@ impl Entry for TagEntry {
 
 struct TagMux {
     carriage: Carriage,
+    extras: Extras,
     name: StreamName,
     /// None before the first head.
     tracks: Option<Arc<Tracks>>,
@@ -128,8 +154,8 @@ struct TagMux {
 }
 
 impl TagMux {
-    fn new(name: StreamName, carriage: Carriage) -> Self {
-        Self { carriage, name, tracks: None, base_ms: None, waiting: Vec::new() }
+    fn new(name: StreamName, carriage: Carriage, extras: Extras) -> Self {
+        Self { carriage, extras, name, tracks: None, base_ms: None, waiting: Vec::new() }
     }
 
     /// Milliseconds on the tags' timeline, always by floor from the one microsecond clock, never cumulative.
@@ -146,7 +172,7 @@ impl TagMux {
 
     fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
         // What waits waits on: before their tracks are told nothing may be sent, FLV's header comes first.
-        let Some(body) = self.frame_body(frame) else { return };
+        let Some(mut body) = self.frame_body(frame) else { return };
         let ts_ms = self.tag_ms(frame.dts_us);
         if ts_ms < 0 {
             // Sound that belongs to pictures before the first one.
@@ -157,9 +183,11 @@ impl TagMux {
             match item {
                 Item::Head(head) => out.push(TagEntry::Head(Arc::new(self.head_tags(&head))), group),
                 Item::Event(event) => {
-                    let pts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us));
-                    if let Some(body) = live_event(&event, pts_ms) {
-                        out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(body)), group);
+                    for amf0 in self.event_scripts(&event, frame) {
+                        out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(amf0)), group);
+                    }
+                    if self.extras.sei && frame.track == TrackKind::Video {
+                        self.insert_sei(&event, &mut body);
                     }
                 }
                 Item::Frame(_) | Item::Data(_) => {}
@@ -167,6 +195,29 @@ impl TagMux {
         }
         let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
         out.push(self.tag(kind, frame.dts_us, ts_ms, &body), group);
+    }
+
+    /// The bodies of the script tags that tell an event.
+    fn event_scripts(&mut self, event: &Event, frame: &Frame) -> Vec<Bytes> {
+        // Milliseconds stay exact in a double for 285,000 years.
+        let ts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us)) as f64;
+        let Ok(json) = std::str::from_utf8(&event.json) else { return Vec::new() };
+        let mut scripts = vec![LiveEvent { ts_ms, replay: false, kind: LiveEventKind::Event, json }.encode()];
+        if self.extras.text {
+            scripts.push(script::on_text_data(json));
+        }
+        scripts
+    }
+
+    /// One message a NAL unit, directly before the picture.
+    fn insert_sei(&self, event: &Event, body: &mut TagBody) {
+        let video = self.tracks.as_ref().and_then(|tracks| tracks.video.as_ref());
+        let parts = video
+            .and_then(NalFormat::of)
+            .and_then(|format| format.insert_user_data(&body.payload, LIVE_EVENT, &event.json));
+        if let Some(parts) = parts {
+            body.payload = parts.concat().into();
+        }
     }
 
     fn head_tags(&mut self, head: &Head) -> HeadTags {
@@ -195,13 +246,6 @@ impl TagMux {
             TrackKind::Audio => TagBody::audio_frame(tracks.audio.as_ref()?.codec, frame.data.clone()),
         })
     }
-}
-
-fn live_event(event: &Event, pts_ms: i64) -> Option<Bytes> {
-    let json = std::str::from_utf8(&event.json).ok()?;
-    // Milliseconds stay exact in a double for 285,000 years.
-    let ts_ms = pts_ms as f64;
-    Some(LiveEvent { ts_ms, replay: false, kind: LiveEventKind::Event, json }.encode())
 }
 
 impl Mux for TagMux {

@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Carriage, Egress, Session};
+use super::{Carriage, Egress, Extras, Session};
 use crate::{
     hub::{At, End, Hub, Origin, Publisher, Read, Settings},
     media::{
         AudioConfig, Codec, Data, Event, Frame, Head, Item, Room as RoomState, Scalar, StreamName, TrackKind, Tracks,
         VideoConfig,
+        codec::sei::{LIVE_EVENT, NalFormat},
     },
     proto::{
         flv::{FlvReader, FlvTag, MediaTag, TagKind, tag},
@@ -67,8 +68,12 @@ fn stamped(seq: u64, slot: &str) -> Arc<Event> {
 
 impl Room {
     fn join(&self) -> Viewer {
+        self.join_with(Extras::default())
+    }
+
+    fn join_with(&self, extras: Extras) -> Viewer {
         let viewer = self.hub.view(&name()).expect("room");
-        Viewer { session: Session::join(&self.egress, viewer, Carriage::Flv), reader: FlvReader::new() }
+        Viewer { session: Session::join(&self.egress, viewer, Carriage::Flv, extras), reader: FlvReader::new() }
     }
 
     fn push(&mut self, frames: impl IntoIterator<Item = Frame>) {
@@ -316,6 +321,7 @@ async fn metadata_is_told_once_and_a_configuration_whenever_it_changes() {
     let tags = viewer.tags().await;
     let (_, told) = script(&tags[0]);
     assert_eq!(told.get_str("encoder"), Some("OBS"));
+    assert_eq!(told.get_str("eventKeys"), Some("/.well-known/hawker-keys.json"));
     assert_eq!(number(&told, "duration"), None, "a live stream has none");
     let known = ["width", "height", "videocodecid", "audiocodecid"].map(|key| number(&told, key));
     assert_eq!(known, [320.0, 180.0, 7.0, 10.0].map(Some), "what the configuration says wins");
@@ -351,6 +357,39 @@ async fn new_codecs_travel_as_enhanced_tags_with_their_offsets() {
         let four_cc = number(&script(&tags[0]).1, "audiocodecid");
         assert_eq!(four_cc, Some(f64::from(u32::from_be_bytes(*b"Opus"))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_it_gets_events_as_text_and_in_the_picture() {
+    let mut room = room(i64::MAX);
+    let mut now = tracks(Codec::Avc, Codec::Aac);
+    // avcC: lengths of four bytes.
+    now.video.as_mut().expect("a picture").description = Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0]);
+    room.publisher.set_tracks(now).expect("current");
+    let slice = |kind: u8, ms: i64| Frame { data: vec![0, 0, 0, 2, kind, 0x88].into(), ..video(ms, ms, kind == 0x65) };
+    room.push([slice(0x65, 0)]);
+    let [mut plain, mut text, mut sei] =
+        [(false, false), (true, false), (false, true)].map(|(text, sei)| room.join_with(Extras { text, sei }));
+    for viewer in [&mut plain, &mut text, &mut sei] {
+        viewer.tags().await;
+    }
+    let event = room.hub.publish_event(&name(), card(), Some(At::Asap)).await.expect("accepted").event;
+    room.push([slice(0x41, 40)]);
+    let plain = plain.tags().await;
+    assert_eq!(words(&plain), ["40 clock", "40 card.show", "40 h264 +0"]);
+    let text = text.tags().await;
+    assert_eq!(words(&text), ["40 clock", "40 onTextData", "40 card.show", "40 onTextData", "40 h264 +0"]);
+    let (_, body) = script(&text[3]);
+    assert_eq!((body.get_str("type"), body.get_str("text").map(str::as_bytes)), (Some("Text"), Some(&event.json[..])));
+    let sei = sei.tags().await;
+    assert_eq!(words(&sei), words(&plain));
+    let frame = &sei[2].body[5..];
+    let format = NalFormat::of(room.publisher.stream().tracks().expect("told").video.as_ref().expect("a picture"));
+    let found = format.expect("H.264").user_data(frame);
+    let kinds: Vec<_> =
+        found.iter().map(|found| (found.uuid, Event::from_json(&found.payload).expect("an event").head.kind)).collect();
+    assert_eq!(kinds, [(LIVE_EVENT, "clock".to_owned()), (LIVE_EVENT, "card.show".to_owned())]);
+    assert!(frame.ends_with(&[0, 0, 0, 2, 0x41, 0x88]) && plain[2].body[5..] == [0, 0, 0, 2, 0x41, 0x88]);
 }
 
 #[tokio::test(start_paused = true)]

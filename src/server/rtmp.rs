@@ -16,7 +16,7 @@ use super::Node;
 use crate::{
     clock,
     config::Role,
-    egress::{self, Carriage, Session, SessionLog},
+    egress::{self, Carriage, Extras, Session, SessionLog},
     hub::{Replaced, Viewer},
     ingest::rtmp::{Counters, TagIngest},
     limits,
@@ -147,7 +147,7 @@ async fn serve_play(
 ) -> Result<(), End> {
     let viewer = authorise_play(node, link, peer, &request).await?;
     drop(place);
-    play(node, link, peer, viewer).await;
+    play(node, link, peer, viewer, Extras::of(|key| request.query.get(key))).await;
     Ok(())
 }
 
@@ -274,7 +274,7 @@ async fn authorise_play(
     }
 }
 
-async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer) {
+async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer, extras: Extras) {
     let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp, viewer.stream().name(), peer);
     let end = tokio::select! {
         came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
@@ -288,7 +288,7 @@ async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer) {
         }
         return link.close().await;
     }
-    let mut session = Session::join(&node.egress, viewer, Carriage::Rtmp);
+    let mut session = Session::join(&node.egress, viewer, Carriage::Rtmp, extras);
     let end = play_on(node, link, &mut session, &mut log).await;
     log.ends(end.label());
     if let End::Line(_) = end {

@@ -61,6 +61,14 @@ impl LiveEvent<'_> {
     }
 }
 
+/// An `onTextData` body, as players know it from captions.
+pub fn on_text_data(text: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(64 + text.len());
+    let body = Value::object([("type", Value::string("Text")), ("text", Value::string(text))]);
+    amf0::encode_all(&[Value::string("onTextData"), body], &mut out);
+    out.freeze()
+}
+
 /// An `onMetaData` body with these properties, in this order.
 pub fn on_metadata(properties: &[(String, Scalar)]) -> Bytes {
     let properties = properties.iter().map(|(key, scalar)| {
@@ -122,3 +130,53 @@ fn strip_name(body: &Bytes, name: &str) -> Option<Bytes> {
 const SET_DATA_FRAME: &str = "@setDataFrame";
 const FOR_PLAYER: [&str; 2] = ["|RtmpSampleAccess", "onStatus"];
 const ON_METADATA: &str = "onMetaData";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hexadecimal with spaces and quoted text.
+    fn bytes(layout: &str) -> Vec<u8> {
+        let piece = |(index, text): (usize, &str)| match index % 2 {
+            1 => text.as_bytes().to_vec(),
+            _ => text
+                .split_whitespace()
+                .flat_map(|hex| hex.as_bytes().chunks(2))
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex"))
+                .collect(),
+        };
+        layout.split('\'').enumerate().flat_map(piece).collect()
+    }
+
+    #[test]
+    fn an_event_is_laid_out_as_the_contract_says() {
+        let event = LiveEvent { ts_ms: 200.0, replay: false, kind: LiveEventKind::Event, json: r#"{"v":1}"# };
+        let expected = bytes(
+            "02 000B 'onLiveEvent' 03
+             0001 'v' 00 3FF0000000000000
+             0002 'ts' 00 4069000000000000
+             0002 'rp' 01 00
+             0004 'kind' 02 0002 'ev'
+             0004 'json' 02 0007 '{\"v\":1}'
+             0000 09",
+        );
+        assert_eq!(event.encode(), expected);
+    }
+
+    #[test]
+    fn a_part_of_a_snapshot_says_which() {
+        let kind = LiveEventKind::Snapshot { part: Some((1, 3)) };
+        let part = LiveEvent { ts_ms: 0.0, replay: true, kind, json: "{}" };
+        let expected = bytes(
+            "02 000B 'onLiveEvent' 03
+             0001 'v' 00 3FF0000000000000
+             0002 'ts' 00 0000000000000000
+             0002 'rp' 01 01
+             0004 'kind' 02 0004 'snap'
+             0004 'json' 02 0002 '{}'
+             0004 'part' 0A 00000002 00 3FF0000000000000 00 4008000000000000
+             0000 09",
+        );
+        assert_eq!(part.encode(), expected);
+    }
+}
