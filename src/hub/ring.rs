@@ -79,6 +79,15 @@ struct Slot<T> {
     frames_before: u64,
 }
 
+/// An event that is kept beyond the frames around it.
+struct Kept<T> {
+    index: u64,
+    event: T,
+    group: u64,
+    /// Decode time of the newest entry before it.
+    after_us: Option<i64>,
+}
+
 struct Inner<T> {
     slots: VecDeque<Slot<T>>,
     /// Index of `slots[0]`; indices count every entry ever pushed.
@@ -89,7 +98,7 @@ struct Inner<T> {
     /// Heads still in force for an entry held, oldest first.
     heads: VecDeque<(u64, T)>,
     /// The newest events, kept beyond the frames around them.
-    events: VecDeque<(u64, T, u64)>,
+    events: VecDeque<Kept<T>>,
     /// Payload bytes in `events`.
     event_bytes: usize,
     /// Events at or after this index are all in `events`.
@@ -160,11 +169,14 @@ impl<T: Entry> Ring<T> {
         self.inner.read().heads.back().map(|(_, head)| head.clone())
     }
 
-    /// The newest events, at most `count`, oldest first.
-    pub fn recent_events(&self, count: usize) -> Vec<T> {
+    /// The newest events before `group` that came no earlier than `from_us`, at most `count`, oldest first.
+    pub fn recent_events(&self, group: u64, from_us: i64, count: usize) -> Vec<T> {
         let inner = self.inner.read();
-        let from = inner.events.len().saturating_sub(count);
-        inner.events.iter().skip(from).map(|(_, event, _)| event.clone()).collect()
+        let recent = |kept: &&Kept<T>| kept.group < group && kept.after_us.is_none_or(|us| us >= from_us);
+        let mut events: Vec<_> =
+            inner.events.iter().rev().filter(recent).take(count).map(|kept| kept.event.clone()).collect();
+        events.reverse();
+        events
     }
 
     /// A reader that joins at the newest start point, or at the first one to come.
@@ -194,12 +206,13 @@ impl<T: Entry> Inner<T> {
         let index = self.tail();
         let frames_before = self.frames;
         let dts_us = entry.dts_us();
+        let after_us = self.dts_us;
         self.dts_us = dts_us.or(self.dts_us);
         match entry.kind() {
             EntryKind::Head => self.heads.push_back((index, entry.clone())),
             EntryKind::Event => {
                 self.event_bytes += entry.bytes();
-                self.events.push_back((index, entry.clone(), group));
+                self.events.push_back(Kept { index, event: entry.clone(), group, after_us });
             }
             EntryKind::Start => self.starts.push_back(index),
             EntryKind::Follow => {}
@@ -224,9 +237,9 @@ impl<T: Entry> Inner<T> {
             self.heads.pop_front();
         }
         while self.events.len() > limits::RING_EVENTS_MAX || self.event_bytes > limits::RING_EVENT_BYTES_MAX {
-            let Some((index, event, _)) = self.events.pop_front() else { break };
-            self.event_bytes -= event.bytes();
-            self.events_from = index + 1;
+            let Some(kept) = self.events.pop_front() else { break };
+            self.event_bytes -= kept.event.bytes();
+            self.events_from = kept.index + 1;
         }
     }
 
@@ -373,9 +386,9 @@ impl<T: Entry> Cursor<T> {
         if next < inner.events_from {
             return Err(End::EventsLost);
         }
-        let from = inner.events.partition_point(|(index, ..)| *index < next);
-        let missed = inner.events.iter().skip(from).take_while(|(index, ..)| *index < target);
-        self.backlog.extend(missed.map(|(_, event, group)| Read::Entry { entry: event.clone(), group: *group }));
+        let from = inner.events.partition_point(|kept| kept.index < next);
+        let missed = inner.events.iter().skip(from).take_while(|kept| kept.index < target);
+        self.backlog.extend(missed.map(|kept| Read::Entry { entry: kept.event.clone(), group: kept.group }));
         let target_slot = inner.slot(target);
         self.resync = target_slot.is_none();
         if let Some(slot) = target_slot {

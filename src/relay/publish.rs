@@ -359,17 +359,14 @@ impl LineMux {
     }
 
     /// What a group says before its first frame.
-    fn put_group_head(&self, out: &mut Vec<u8>, frame: &Frame) {
+    fn put_group_head(&self, out: &mut Vec<u8>, frame: &Frame, group: u64) {
         if let Some(head) = &self.head {
             let tail = put_frame(out, |fields| line::encode_item(&Item::Head(head.clone()), &self.name, fields));
             out.extend_from_slice(&tail);
         }
-        for item in self.source.recent_events(MOQ_EVENTS_RECENT_MAX) {
-            // The source may be ahead of us: what comes later is no recap.
+        for item in self.source.recent_events(group, frame.dts_us - RECAP_US, MOQ_EVENTS_RECENT_MAX) {
             if let Item::Event(event) = item
                 && self.is_of_here(&event)
-                && let Some(pts_us) = event.pts_us()
-                && (frame.pts_us - RECAP_US..frame.pts_us).contains(&pts_us)
             {
                 let tail = put_frame(out, |fields| line::encode_recap(&event, fields));
                 out.extend_from_slice(&tail);
@@ -387,7 +384,7 @@ impl Mux for LineMux {
             Item::Frame(frame) if frame.track == TrackKind::Audio && !self.is_audio_only() => return,
             Item::Frame(frame) if frame.keyframe => {
                 kind = EntryKind::Start;
-                self.put_group_head(&mut head, frame);
+                self.put_group_head(&mut head, frame, group);
             }
             Item::Frame(_) => kind = EntryKind::Follow,
             Item::Head(new) => {
