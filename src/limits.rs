@@ -141,7 +141,8 @@ pub const EVENT_AHEAD_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Callers whose writes wait for the journal; further ones wait to be let in. It is also what one commit takes.
 pub const JOURNAL_QUEUE_MAX: usize = 1024;
-/// How long what may be lost in a crash waits for a commit to ride on; then it gets its own.
+/// What entered the line less than this before a crash enters it again after it: edges, who may not have got it,
+/// know what they have.
 pub const JOURNAL_SETTLE_DELAY: Duration = Duration::from_secs(1);
 /// After a failed write everything is refused for this long; then the file is opened again.
 pub const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);

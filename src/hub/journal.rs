@@ -131,13 +131,13 @@ impl Journal {
         self.submit(Batch { events, documents, ..Batch::default() }).await
     }
 
-    /// The event has entered the line, so it need not fire again after a restart. Becomes durable with the next
-    /// commit, or within [`limits::JOURNAL_SETTLE_DELAY`].
+    /// The event has entered the line, so it need not fire again after a restart. Becomes durable when
+    /// [`limits::JOURNAL_SETTLE_DELAY`] has passed: until then it may be on its way to the edges.
     pub fn settle(&self, source: &StreamName, seq: u64) {
         self.store.settle(source, seq);
         if self.writer.is_none() {
             // Memory doesn't fail; if it did, the event would stay with those to settle.
-            let _ = self.store.write(&[]);
+            let _ = self.store.write(&[], clock::now());
         }
     }
 
@@ -203,7 +203,7 @@ impl Journal {
 
     async fn submit(&self, batch: Batch) -> Result<(), JournalError> {
         let Some(writer) = &self.writer else {
-            return self.store.write(&[batch])?.pop().unwrap_or(Err(JournalError::Closed));
+            return self.store.write(&[batch], clock::now())?.pop().unwrap_or(Err(JournalError::Closed));
         };
         let (done, answer) = oneshot::channel();
         writer.queue.send(Work { batch, done }).await.map_err(|_| JournalError::Closed)?;
@@ -236,10 +236,12 @@ impl Writing {
         while open {
             let mut works = Vec::new();
             let wait = queue.recv_many(&mut works, limits::JOURNAL_QUEUE_MAX);
-            // In time or not: what settled since is written now.
+            // In time or not: what settled long enough ago is written now; at the end, all of it.
             open = tokio::time::timeout(limits::JOURNAL_SETTLE_DELAY, wait).await != Ok(0);
+            let now = clock::now();
+            let settled_by = if open { now.checked_sub(limits::JOURNAL_SETTLE_DELAY).unwrap_or(now) } else { now };
             let (batches, waiting): (Vec<_>, Vec<_>) = works.into_iter().map(|work| (work.batch, work.done)).unzip();
-            let results = self.write(&batches).unwrap_or_else(|error| vec![Err(error); batches.len()]);
+            let results = self.write(&batches, settled_by).unwrap_or_else(|error| vec![Err(error); batches.len()]);
             for (done, result) in waiting.into_iter().zip(results) {
                 // Who gave up waiting is not told.
                 let _ = done.send(result);
@@ -247,7 +249,7 @@ impl Writing {
         }
     }
 
-    fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+    fn write(&mut self, batches: &[Batch], settled_by: Instant) -> Result<Vec<Result<(), JournalError>>, JournalError> {
         if let Some((error, at)) = &self.failed
             && at.elapsed() < limits::JOURNAL_RETRY_DELAY
         {
@@ -255,7 +257,7 @@ impl Writing {
         }
         let start = clock::now();
         let reopened = if self.failed.is_some() { self.store.reopen() } else { Ok(()) };
-        let written = reopened.and_then(|()| self.store.write(batches));
+        let written = reopened.and_then(|()| self.store.write(batches, settled_by));
         match &written {
             Ok(results) if results.iter().any(Result::is_ok) => {
                 self.commit_seconds.observe(start.elapsed().as_secs_f64());

@@ -3,7 +3,10 @@
 //! The bound counts what the tables hold rather than the file's length: a full journal then refuses before it
 //! touches the file, and what only frees room always has room to do so.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -14,7 +17,8 @@ use redb::{
 
 use super::{DocumentKey, JournalError, Loaded, Record};
 use crate::{
-    clock, limits,
+    clock::{self, Instant},
+    limits,
     media::{Event, StreamName},
 };
 
@@ -71,8 +75,8 @@ pub(super) struct Store {
     database: RwLock<Option<Database>>,
     open: Opener,
     bytes_max: u64,
-    /// Settled, and not yet written. Each was pending, so it is no larger than what is.
-    settled: Mutex<BTreeSet<(StreamName, u64)>>,
+    /// Settled when, and not yet written. Each was pending, so it is no larger than what is.
+    settled: Mutex<BTreeMap<(StreamName, u64), Instant>>,
 }
 
 /// How every journal is opened. A file that something else wrote to is refused rather than trusted.
@@ -100,18 +104,23 @@ impl Store {
     }
 
     pub(super) fn settle(&self, source: &StreamName, seq: u64) {
-        self.settled.lock().insert((source.clone(), seq));
+        self.settled.lock().insert((source.clone(), seq), clock::now());
     }
 
     fn settled_of(&self, source: &StreamName) -> BTreeSet<u64> {
         let settled = self.settled.lock();
-        let of_source = settled.range((source.clone(), 0)..).take_while(|(name, _)| name == source);
-        of_source.map(|(_, seq)| *seq).collect()
+        let of_source = settled.range((source.clone(), 0)..).take_while(|((name, _), _)| name == source);
+        of_source.map(|((_, seq), _)| *seq).collect()
     }
 
-    /// Writes all batches and what has settled in one durable transaction. A batch without room is left out.
-    pub(super) fn write(&self, batches: &[Batch]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
-        let settled = self.settled.lock().clone();
+    /// Writes all batches and what had settled by then in one durable transaction. A batch without room is left out.
+    pub(super) fn write(
+        &self,
+        batches: &[Batch],
+        settled_by: Instant,
+    ) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+        let settled: BTreeSet<_> =
+            self.settled.lock().iter().filter(|(_, at)| **at <= settled_by).map(|(key, _)| key.clone()).collect();
         if batches.is_empty() && settled.is_empty() {
             return Ok(Vec::new());
         }
@@ -136,7 +145,7 @@ impl Store {
         if results.iter().any(Result::is_ok) || !settled.is_empty() {
             transaction.commit().map_err(redb::Error::from)?;
         }
-        self.settled.lock().retain(|key| !settled.contains(key));
+        self.settled.lock().retain(|key, _| !settled.contains(key));
         Ok(results)
     }
 
