@@ -32,6 +32,7 @@ pub use self::{
 };
 use self::{origin::begin_seq, timeline::Timeline};
 use crate::{
+    clock::{self, Instant},
     limits,
     media::{Room, StreamName},
     task,
@@ -64,6 +65,7 @@ impl Default for Settings {
 /// All streams of this node.
 pub struct Hub {
     settings: Settings,
+    began: Instant,
     streams: RwLock<BTreeMap<StreamName, Entered>>,
     /// Changes whenever the set of servable streams does.
     version: watch::Sender<u64>,
@@ -110,6 +112,7 @@ impl Hub {
     pub fn new(settings: Settings, origin: Option<Arc<Origin>>) -> Arc<Self> {
         Arc::new(Self {
             settings,
+            began: clock::now(),
             streams: RwLock::default(),
             version: watch::Sender::new(0),
             origin,
@@ -262,14 +265,6 @@ impl Hub {
         let idle = streams.get(stream.name()).is_some_and(|entered| {
             Arc::ptr_eq(&entered.stream, stream) && !entered.announced && *stream.viewers().borrow() == 0
         });
-        if idle {
-            streams.remove(stream.name());
-            drop(streams);
-            // Names that viewers make up leave nothing behind.
-            let mut timelines = self.timelines.lock();
-            if timelines.get(stream.name()).is_some_and(|timeline| timeline.lock().is_idle()) {
-                timelines.remove(stream.name());
-            }
         if !idle {
             return;
         }

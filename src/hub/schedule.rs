@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, Hub, Stream, timeline::Timeline};
+use super::{Door, Hub, State, Stream, timeline::Timeline};
 use crate::{
     clock, limits,
-    media::{Event, StreamName},
+    media::{Event, StreamName, event::Op},
 };
 
 impl Hub {
@@ -56,33 +56,39 @@ impl Hub {
 
     /// Lets the due events of a room go that no frame comes for.
     pub(super) fn release(self: &Arc<Self>, name: &StreamName, timeline: &Mutex<Timeline>) {
-        let stream = self.get(name);
-        if !timeline.lock().has_overdue(stream.is_some() || name.is_global()) {
+        if !timeline.lock().has_overdue() {
             return;
         }
         if name.is_global() {
             return self.release_global(name, timeline);
         }
+        // Before its first frame nobody reads the line.
+        let stream = self.get(name).filter(|stream| stream.state() != State::Waiting);
+        let Some(stream) = stream else { return self.release_unseen(timeline) };
         // The line is taken first, here as everywhere.
-        let mut line = stream.as_ref().map(|stream| stream.line.lock());
-        let due = timeline.lock().due_now();
-        for event in due {
-            match (&stream, &mut line) {
-                (Some(stream), Some(line)) => line.push_event(stream, event),
-                _ => timeline.lock().enter(&event),
-            }
-        }
+        let mut line = stream.line.lock();
+        let due = timeline.lock().due_now(|_| true);
+        due.into_iter().for_each(|event| line.push_event(&stream, event));
     }
 
     /// The same for the room that stands for all: its line has frames of its own, to carry the events.
     fn release_global(self: &Arc<Self>, name: &StreamName, timeline: &Mutex<Timeline>) {
         let Ok(stream) = self.enter(name, Door::Announce) else { return };
         let mut line = stream.line.lock();
-        let due = timeline.lock().due_now();
+        let due = timeline.lock().due_now(|_| true);
         due.iter().for_each(|event| line.hold_event(&stream, event.clone()));
         line.push_carrier(&stream);
         drop(line);
         self.spread(&stream, &due);
+    }
+
+    /// The same where no line is: what leaves a state is in the room at once. One-shots would be lost on those who
+    /// watched before a restart and wait for their publisher, so they wait with them.
+    fn release_unseen(&self, timeline: &Mutex<Timeline>) {
+        let awaited = self.began.elapsed() < self.settings.reconnect_window;
+        let mut timeline = timeline.lock();
+        let due = timeline.due_now(|event| !awaited || event.head.op != Op::Fire || event.cancels().is_some());
+        due.iter().for_each(|event| timeline.enter(event));
     }
 
     /// Brings events for all rooms into each of them.

@@ -52,8 +52,6 @@ pub(super) struct Timeline {
     /// Takes events; none on an edge.
     pub(super) origin: Option<Arc<Origin>>,
     quota: Quota,
-    /// Until then what the last process left waits for the publisher to come back, and edges' viewers with him.
-    resuming: Option<clock::Instant>,
     /// When a coalesced key was last sent.
     sent: HashMap<String, clock::Instant>,
     /// One caller at a time for each id.
@@ -80,7 +78,6 @@ impl Timeline {
             clock: RoomClock::default(),
             origin: None,
             quota: Quota::default(),
-            resuming: None,
             sent: HashMap::new(),
             turns: HashMap::new(),
             in_flight: BTreeSet::new(),
@@ -108,7 +105,6 @@ impl Timeline {
             }
         }
         timeline.room.advance(timeline.now());
-        timeline.resuming = (!timeline.schedule.is_empty()).then(|| clock::now() + RESUME_MAX);
         Ok(timeline)
     }
 
@@ -257,11 +253,8 @@ impl Timeline {
     }
 
     /// True if an event's time has come and no frame will fire it.
-    pub(super) fn has_overdue(&self, has_stream: bool) -> bool {
+    pub(super) fn has_overdue(&self) -> bool {
         if self.schedule.is_empty() || self.is_live() && !self.source.is_global() {
-            return false;
-        }
-        if !has_stream && self.resuming.is_some_and(|until| clock::now() < until) {
             return false;
         }
         let now = self.now();
@@ -278,26 +271,32 @@ impl Timeline {
 
     /// Notes a frame about to enter the line; gives the events that go before it, and how many of them are late.
     pub(super) fn before_frame(&mut self, pts_us: i64) -> (Vec<Arc<Event>>, u64) {
-        let due = self.due(Moment { pts_us, ..self.now() });
+        let due = self.due(Moment { pts_us, ..self.now() }, |_| true);
         // What waited for its turn is not late.
         let late = due.iter().filter(|event| !is_coalesced(event) && self.has_missed(event)).count() as u64;
         self.newest = Some((self.newest.map_or(pts_us, |(newest, _)| newest.max(pts_us)), clock::now()));
         (due, late)
     }
 
-    /// Takes out what players should have by now.
-    pub(super) fn due_now(&mut self) -> Vec<Arc<Event>> {
+    /// Takes out what players should have by now and `may_go`.
+    pub(super) fn due_now(&mut self, may_go: impl Fn(&Event) -> bool) -> Vec<Arc<Event>> {
         let now = self.now();
         self.room.advance(now);
-        self.due(now)
+        self.due(now, may_go)
     }
 
-    /// Takes out what players should have at `now`, in the order of seqs.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<Arc<Event>> {
+    /// Takes out what players should have at `now` and `may_go`, in the order of seqs.
+    pub(super) fn due(&mut self, now: Moment, may_go: impl Fn(&Event) -> bool) -> Vec<Arc<Event>> {
         if self.schedule.is_empty() {
             return Vec::new();
         }
-        let mut due: Vec<_> = self.schedule.values().filter(|event| event.is_announced(now)).cloned().collect();
+        let announced = self.schedule.values().filter(|event| event.is_announced(now));
+        let (over, mut due): (Vec<_>, Vec<_>) = announced.cloned().partition(|event| event.has_expired(now));
+        for event in over {
+            self.schedule.remove(&event.head.seq);
+            self.settle(event.head.seq);
+        }
+        due.retain(|event| may_go(event));
         self.coalesce(&mut due, now);
         for event in &due {
             self.schedule.remove(&event.head.seq);
@@ -421,9 +420,6 @@ const COALESCE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the room's clock is told, and how often at most when it changes.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 const CLOCK_INTERVAL_MIN: Duration = Duration::from_secs(1);
-
-/// How long events of before a restart wait for their publisher.
-const RESUME_MAX: Duration = Duration::from_secs(30);
 
 /// An event in the line that fires within this time can't be stopped any more: its cancel may come too late.
 const STOP_TIME: Duration = Duration::from_secs(1);

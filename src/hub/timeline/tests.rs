@@ -77,7 +77,7 @@ async fn of_a_coalesced_key_the_newest_goes_out_twice_a_second() {
     tokio::time::advance(Duration::from_millis(1)).await;
     let (due, late) = timeline.before_frame(1_580_000);
     assert_eq!((due.iter().map(|event| event.head.seq).collect(), late), (vec![next], 0), "it waited, it is not late");
-    let log = timeline.origin.as_ref().expect("an origin").journal.since(&name(), 0, 100).expect("a log");
+    let log = timeline.origin.as_ref().expect("an origin").journal.since(&name(), 0, u64::MAX, 100).expect("a log");
     assert_eq!(log.len(), 8, "each acknowledged event is in the log");
 }
 
@@ -299,7 +299,7 @@ async fn the_clock_is_told_now_and_then_with_seqs_that_are_set_aside() {
 async fn a_room_is_forgotten_only_while_nobody_needs_it() {
     let mut timeline = timeline();
     assert!(timeline.is_idle());
-    let follower = timeline.feed.subscribe();
+    let follower = timeline.log.subscribe();
     assert!(!timeline.is_idle(), "somebody follows");
     drop(follower);
     let turn = timeline.turn("an id");
