@@ -208,7 +208,7 @@ impl Line {
             _ => Arc::new(timeline.room.clone()),
         };
         drop(timeline);
-        let head = Head { tracks: self.tracks.clone(), room, global: stream.global(), at, resync: self.resync };
+        let head = Head { tracks: self.tracks.clone(), room, global: self.global.clone(), at, resync: self.resync };
         let head = Arc::new(head);
         self.head = Some(head.clone());
         stream.ring().push(Item::Head(head), group);
@@ -220,7 +220,7 @@ impl Line {
             let same = |told: &Room, room: &Room| told.is_same(room) && !told.is_moving(head.at);
             head.tracks == self.tracks
                 && same(&head.room, &stream.timeline().lock().room)
-                && same(&head.global, &stream.global())
+                && same(&head.global, &self.global)
         });
         if !told {
             self.push_head(stream, at, self.group);
@@ -292,7 +292,11 @@ impl Line {
 
     /// The events that go before the frame with this PTS.
     fn push_due(&mut self, stream: &Stream, pts_us: i64, published_here: bool) {
-        for event in std::mem::take(&mut self.held_events) {
+        let held = std::mem::take(&mut self.held_events);
+        if held.iter().any(|event| event.is_global()) {
+            self.global = stream.global();
+        }
+        for event in held {
             self.push_event(stream, event);
         }
         if stream.name().is_global() {

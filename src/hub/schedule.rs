@@ -94,7 +94,7 @@ impl Hub {
     /// Brings events for all rooms into each of them.
     pub(super) fn spread(&self, global: &Stream, events: &[Arc<Event>]) {
         let room = Arc::new(global.timeline().lock().room.clone());
-        *self.global_cell(global.name()).write() = room;
+        *self.global_cell(global.name()).write() = room.clone();
         let of_org = |name: &StreamName| !name.is_global() && name.global().as_ref() == Some(global.name());
         let streams = self.streams.read();
         let rooms: Vec<_> = streams.iter().filter(|(name, _)| of_org(name)).map(|(_, e)| e.stream.clone()).collect();
@@ -102,7 +102,12 @@ impl Hub {
         drop(streams);
         for stream in rooms {
             let mut line = stream.line.lock();
-            events.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+            if line.newest.is_none() || events.is_empty() {
+                // Its next head says it.
+                line.global = room.clone();
+            } else {
+                events.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+            }
         }
     }
 

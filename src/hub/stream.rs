@@ -111,6 +111,8 @@ pub(super) struct Line {
     pub(super) group: u64,
     /// DTS of the newest frame and when it came; `None` before the first.
     pub(super) newest: Option<(i64, clock::Instant)>,
+    /// What is so in all rooms, up to where the line is.
+    pub(super) global: Arc<Room>,
     /// Events from elsewhere that wait for the next frame.
     pub(super) held_events: Vec<Arc<Event>>,
     /// DTS of the newest frame of each track.
@@ -133,6 +135,7 @@ impl Stream {
             // Like seqs, so that groups go on growing over a restart.
             group: begin_seq(),
             newest: None,
+            global: global.read().clone(),
             held_events: Vec::new(),
             newest_video_us: i64::MIN,
             newest_audio_us: i64::MIN,

@@ -1,5 +1,7 @@
 //! One room's schedule, without a hub around it.
 
+use std::slice::from_ref;
+
 use super::*;
 use crate::{hub::Journal, media::Signer, observe::metrics::Metrics};
 
@@ -230,13 +232,13 @@ async fn what_has_not_fired_is_named_by_what_stops_it() {
         stamp(&mut timeline, &draft).head.supersedes.clone()
     };
     let cancel = |event: &Event| json!({"type": "cancel", "data": {"ref": event.head.id}});
-    assert_eq!(stopped(cancel(&soon), At::Now), [soon.head.id.clone()]);
-    assert_eq!(stopped(cancel(&announced), At::Now), [announced.head.id.clone()]);
+    assert_eq!(stopped(cancel(&soon), At::Now), from_ref(&soon.head.id));
+    assert_eq!(stopped(cancel(&announced), At::Now), from_ref(&announced.head.id));
     assert_eq!(stopped(cancel(&near), At::Now), [""; 0], "viewers may see it fire before they hear of the cancel");
     assert_eq!(stopped(cancel(&fired), At::Now), [""; 0]);
     let all = [&soon, &announced, &near, &fired].map(|event| event.head.id.clone());
     let instead = json!({"type": "card.show", "supersedes": all});
-    assert_eq!(stopped(instead.clone(), At::InMs(50)), [soon.head.id.clone()], "what is out fires before it");
+    assert_eq!(stopped(instead.clone(), At::InMs(50)), from_ref(&soon.head.id), "what is out fires before it");
     assert_eq!(stopped(instead, At::Now), [soon.head.id.clone(), announced.head.id.clone()]);
 
     publish(&mut timeline, cancel(&soon), At::Now).await;
@@ -244,7 +246,7 @@ async fn what_has_not_fired_is_named_by_what_stops_it() {
     assert!(!pending(&timeline).contains(&soon.head.seq));
     frame(&mut timeline, 1_080_000);
     let draft = draft(cancel(&soon), At::Now);
-    assert_eq!(timeline.stopped_by(&draft), [soon.head.id.clone()], "cancelled twice, it has still not fired");
+    assert_eq!(timeline.stopped_by(&draft), from_ref(&soon.head.id), "cancelled twice, it has still not fired");
 }
 
 #[tokio::test(start_paused = true)]
