@@ -214,8 +214,10 @@ pub const MOQ_METADATA_MAX: usize = 64;
 pub const MOQ_METADATA_STRING_BYTES_MAX: usize = 4 * 1024;
 /// Events that a group of the line repeats for readers that were away; older ones are left out.
 pub const MOQ_EVENTS_RECENT_MAX: usize = 64;
-/// Records after which an `events` group is rolled.
+/// Records, or patches, after which a group of `events` or `state` is rolled.
 pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
+/// Longest object of `events`; what is more goes into the next one.
+pub const MOQ_EVENTS_OBJECT_BYTES_MAX: usize = 64 * 1024 - 1;
 /// QUIC handshakes in flight per listener before peers must prove their address (Retry).
 pub const MOQ_HANDSHAKES_BEFORE_RETRY: usize = 512;
 /// Sessions of one listener that have not set up; further ones are refused.

@@ -1,19 +1,18 @@
 //! The muxers: a stream's line in, the ready-made frames of one MoQ track out, shared by all its readers.
 
+mod events;
+
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 
+use self::events::{EventsMux, StateMux};
 use crate::{
-    clock,
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
-    limits::{MOQ_EVENTS_GROUP_MAX, MOQ_EVENTS_RECENT_MAX},
-    media::{
-        Event, Frame, Head, Item, Room, StreamName, TrackKind,
-        event::{Mode, Moment},
-    },
+    limits::MOQ_EVENTS_RECENT_MAX,
+    media::{Event, Frame, Head, Item, StreamName, TrackKind},
     proto::moq::{
-        catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, VIDEO_TRACK},
+        catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, STATE_TRACK, VIDEO_TRACK},
         container::legacy_frame_head,
         line::{self, LINE_TRACK},
         lite05::{TrackInfo, frame_header},
@@ -27,6 +26,8 @@ pub enum Track {
     Catalog,
     /// Commerce events as JSON.
     Events,
+    /// What they leave behind.
+    State,
     /// The sound.
     Audio,
     /// The picture.
@@ -38,7 +39,8 @@ pub enum Track {
 impl Track {
     /// The track of that name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Catalog, Self::Events, Self::Audio, Self::Video, Self::Line].into_iter().find(|t| t.name() == name)
+        let all = [Self::Catalog, Self::Events, Self::State, Self::Audio, Self::Video, Self::Line];
+        all.into_iter().find(|track| track.name() == name)
     }
 
     /// Its name.
@@ -46,6 +48,7 @@ impl Track {
         match self {
             Self::Catalog => CATALOG_TRACK,
             Self::Events => EVENTS_TRACK,
+            Self::State => STATE_TRACK,
             Self::Audio => AUDIO_TRACK,
             Self::Video => VIDEO_TRACK,
             Self::Line => LINE_TRACK,
@@ -56,7 +59,7 @@ impl Track {
     pub fn info(self) -> TrackInfo {
         let priority = match self {
             Self::Catalog => 100,
-            Self::Events => 90,
+            Self::Events | Self::State => 90,
             Self::Audio => 80,
             Self::Video | Self::Line => 60,
         };
@@ -68,7 +71,7 @@ impl Track {
     pub fn priority(self, group: u64) -> i32 {
         let class = match self {
             Self::Catalog => 3,
-            Self::Events => 2,
+            Self::Events | Self::State => 2,
             Self::Audio => 1,
             Self::Video | Self::Line => 0,
         };
@@ -131,7 +134,7 @@ impl Entry for Chunk {
 
 /// The running muxers of all streams, one pool a track.
 pub struct Muxers {
-    pools: [Pool<StreamName, Chunk>; 5],
+    pools: [Pool<StreamName, Chunk>; 6],
 }
 
 impl Muxers {
@@ -140,7 +143,7 @@ impl Muxers {
         let media = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let small = Bounds { bytes_max: SMALL_RING_BYTES, groups_max: SMALL_RING_GROUPS };
         let pool = |bounds| Pool::new(bounds, settings.linger);
-        Self { pools: [pool(small), pool(small), pool(small), pool(media), pool(media)] }
+        Self { pools: [pool(small), pool(small), pool(small), pool(small), pool(media), pool(media)] }
     }
 
     /// How many subscriptions read a track of a stream.
@@ -150,10 +153,11 @@ impl Muxers {
     }
 
     fn pool(&self, track: Track) -> &Pool<StreamName, Chunk> {
-        let [catalog, events, audio, video, line] = &self.pools;
+        let [catalog, events, state, audio, video, line] = &self.pools;
         match track {
             Track::Catalog => catalog,
             Track::Events => events,
+            Track::State => state,
             Track::Audio => audio,
             Track::Video => video,
             Track::Line => line,
@@ -167,6 +171,7 @@ impl Muxers {
         match track {
             Track::Catalog => pool.attach(key, stream, CatalogMux::default),
             Track::Events => pool.attach(key, stream, EventsMux::default),
+            Track::State => pool.attach(key, stream, StateMux::default),
             Track::Audio => pool.attach(key, stream, || MediaMux::new(TrackKind::Audio)),
             Track::Video => pool.attach(key, stream, || MediaMux::new(TrackKind::Video)),
             Track::Line => pool.attach(key, stream, || LineMux::new(stream.name().clone(), stream.ring().clone())),
@@ -250,88 +255,6 @@ impl Mux for CatalogMux {
         self.last = Some(json.clone());
         out.push(whole_frame(EntryKind::Start, 0, json), self.group);
     }
-}
-
-/// Events as MSF event timeline records: each frame is a JSON array. A group begins with those that still matter,
-/// so that a joiner has them; readers know an event by its id.
-#[derive(Default)]
-struct EventsMux {
-    room: Room,
-    global: Room,
-    group: u64,
-    /// Records in the group, and the time it began at.
-    records: usize,
-    began_us: Option<i64>,
-    now_us: i64,
-}
-
-impl EventsMux {
-    fn begin_group(&mut self, group: u64, out: &Ring<Chunk>) {
-        self.group = group.max(self.group + 1);
-        (self.records, self.began_us) = (0, Some(self.now_us));
-        // All frames of a group carry its time: a reader that joins within the group's events would else
-        // add up the wrong distances. The record's own time is in its JSON.
-        let now = Moment { pts_us: self.now_us, wall_ms: clock::unix_ms() };
-        let events = self.room.replay(now).into_iter().chain(self.global.replay(now));
-        let records: Vec<_> = events.map(|event| record(&event, self.now_us)).collect();
-        out.push(whole_frame(EntryKind::Start, self.now_us.max(0), array(&records)), self.group);
-    }
-
-    fn is_due(&self) -> bool {
-        let age_us = self.began_us.map(|began| self.now_us.saturating_sub(began));
-        self.records >= MOQ_EVENTS_GROUP_MAX || age_us.is_none_or(|age| age >= EVENTS_GROUP_US && self.records > 0)
-    }
-}
-
-impl Mux for EventsMux {
-    type Out = Chunk;
-
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
-        self.now_us = item.dts_us().unwrap_or(self.now_us);
-        match &item {
-            Item::Head(head) => {
-                self.room.clone_from(&head.room);
-                self.global.clone_from(&head.global);
-            }
-            Item::Event(event) => {
-                if self.is_due() {
-                    self.begin_group(group, out);
-                }
-                let record = record(event, self.now_us);
-                self.records += 1;
-                out.push(whole_frame(EntryKind::Event, 0, array(std::slice::from_ref(&record))), self.group);
-                if event.is_global() { self.global.apply(event) } else { self.room.apply(event) }
-            }
-            // The first item only opens the track, so that readers can join before the first event.
-            _ if self.began_us.is_none() && item.dts_us().is_some() => self.begin_group(group, out),
-            _ => {}
-        }
-    }
-}
-
-/// The record of one event: `M` where the media clock triggers it, `T` where the wall clock does.
-fn record(event: &Event, now_us: i64) -> Bytes {
-    let time = &event.head.time;
-    let mut json = match (time.mode, time.wall_ms) {
-        (Mode::Wall, Some(wall_ms)) => format!("{{\"T\":{wall_ms},\"data\":"),
-        _ => format!("{{\"M\":{},\"data\":", time.pts_us.unwrap_or(now_us).div_euclid(1000)),
-    }
-    .into_bytes();
-    json.put_slice(&event.json);
-    json.put_u8(b'}');
-    json.into()
-}
-
-fn array<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
-    let mut json = vec![b'['];
-    for record in records {
-        if json.len() > 1 {
-            json.put_u8(b',');
-        }
-        json.put_slice(record);
-    }
-    json.put_u8(b']');
-    json.into()
 }
 
 /// hawker's `line`. Each group begins with the configuration, so that it can be read alone, and with the events
@@ -421,9 +344,6 @@ fn whole_frame(kind: EntryKind, delta_us: i64, payload: Bytes) -> Chunk {
 
 /// Audio groups: short enough that a joiner isn't flooded, long enough that streams are not.
 const AUDIO_GROUP_US: i64 = 1_000_000;
-
-/// An events group is rolled after this long (events.md: 30 s).
-const EVENTS_GROUP_US: i64 = 30_000_000;
 
 /// How far back the recap of a line's group reaches: longer than an edge needs to come back.
 const RECAP_US: i64 = 15_000_000;

@@ -127,7 +127,7 @@ impl<'a> Sender<'a> {
         }
         if self.stream.is_none() {
             // Cut off: only what must not get lost waits for the next group.
-            if chunk.is_event() && self.owed.len() < RING_EVENTS_MAX {
+            if chunk.is_event() && self.track.carries_events() && self.owed.len() < RING_EVENTS_MAX {
                 self.owed.push(chunk);
             }
             return Ok(());

@@ -22,6 +22,8 @@ pub const VIDEO_TRACK: &str = "video";
 pub const AUDIO_TRACK: &str = "audio";
 /// The commerce events.
 pub const EVENTS_TRACK: &str = "events";
+/// What the events leave behind.
+pub const STATE_TRACK: &str = "state";
 
 /// The root of a catalog.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -105,7 +107,7 @@ pub struct JsonTracks {
 /// A track of JSON values, one a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonTrack {
-    /// `stream`: every value counts; `snapshot`: only the last does.
+    /// `stream`: every value counts; `snapshot`: only the last does, told whole and then by patches (@moq/json).
     pub mode: String,
     /// What the values are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,11 +117,12 @@ pub struct JsonTrack {
 impl Catalog {
     /// The catalog of a stream with these tracks, events included.
     pub fn of(tracks: &Tracks) -> Self {
-        let events = JsonTrack { mode: "stream".to_owned(), schema: Some(EVENT_SCHEMA.to_owned()) };
+        let json = |mode: &str| JsonTrack { mode: mode.to_owned(), schema: Some(EVENT_SCHEMA.to_owned()) };
+        let json = [(EVENTS_TRACK, json("stream")), (STATE_TRACK, json("snapshot"))];
         Self {
             video: tracks.video.as_ref().map(|config| one(VIDEO_TRACK, Video::of(config))),
             audio: tracks.audio.as_ref().map(|config| one(AUDIO_TRACK, Audio::of(config))),
-            json: Some(JsonTracks { tracks: BTreeMap::from([(EVENTS_TRACK.to_owned(), events)]) }),
+            json: Some(JsonTracks { tracks: json.map(|(name, track)| (name.to_owned(), track)).into() }),
         }
     }
 
@@ -215,6 +218,7 @@ mod tests {
             })
         );
         assert_eq!(json["json"]["tracks"]["events"]["mode"], "stream");
+        assert_eq!(json["json"]["tracks"]["state"]["mode"], "snapshot");
     }
 
     #[test]

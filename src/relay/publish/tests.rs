@@ -1,9 +1,13 @@
 //! Muxers: lines in, frames out.
 
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value as Json, json};
+
 use super::*;
 use crate::{
+    clock,
     hub::{Cursor, Read},
-    media::{AudioConfig, Codec, Tracks, VideoConfig},
+    media::{AudioConfig, Codec, Room, Tracks, VideoConfig, event::Moment},
     proto::moq::{
         container::read_legacy,
         line::{LineItem, decode_item},
@@ -160,6 +164,12 @@ fn card(seq: u64) -> Arc<Event> {
     Arc::new(Event::from_json(one_shot.replace(r#""op":"fire""#, &key).as_bytes()).expect("a valid event"))
 }
 
+/// Of the events in an array of records.
+fn seqs(json: &Bytes) -> Vec<u64> {
+    let records: Vec<Json> = serde_json::from_slice(json).expect("an array");
+    records.iter().map(|record| record["data"]["seq"].as_u64().expect("a seq")).collect()
+}
+
 #[test]
 fn an_events_group_is_rolled_and_begins_with_what_is_still_so() {
     let mut rig = Rig::new(EventsMux::default());
@@ -168,10 +178,6 @@ fn an_events_group_is_rolled_and_begins_with_what_is_still_so() {
     items.push((video(40_000, true), 9));
     items.push((Item::Event(card(102)), 9));
     let frames = rig.feed(items);
-    let seqs = |json: &Bytes| -> Vec<u64> {
-        let records: Vec<serde_json::Value> = serde_json::from_slice(json).expect("an array");
-        records.iter().map(|record| record["data"]["seq"].as_u64().expect("a seq")).collect()
-    };
     let groups: std::collections::BTreeSet<_> = frames.iter().map(|(group, ..)| *group).collect();
     let group = |at: usize| -> Vec<Vec<u64>> {
         let group = groups.iter().nth(at).expect("a group");
@@ -181,6 +187,115 @@ fn an_events_group_is_rolled_and_begins_with_what_is_still_so() {
     assert_eq!(group(0)[..2], [vec![], vec![1]]);
     assert_eq!(group(1), [vec![98, 99, 100], vec![101]]);
     assert_eq!(group(2), [vec![99, 100, 101], vec![102]]);
+}
+
+#[test]
+fn a_record_is_told_with_the_first_picture_and_a_long_past_in_several_objects() {
+    let mut rig = Rig::new(EventsMux::default());
+    let long = |seq: u64| {
+        let data: String = (0..7).map(|at| format!(r#""f{at}":"{}","#, "x".repeat(500))).collect();
+        let json = String::from_utf8(event(seq, r#"{"mode":"asap"}"#).json.to_vec()).expect("text");
+        let json = json.replace(r#""data":{}"#, &format!(r#""data":{{{}}}"#, data.trim_end_matches(',')));
+        let key = format!(r#""key":"card:{seq}","op":"set""#);
+        Arc::new(Event::from_json(json.replace(r#""op":"fire""#, &key).as_bytes()).expect("a valid event"))
+    };
+    let mut room = Room::default();
+    (1..=40).for_each(|seq| room.apply(&long(seq)));
+    let head = Arc::new(Head { room: room.into(), ..Head::clone(&tracks(true)) });
+    let frames = rig.feed([(Item::Head(head), 7), (Item::Event(long(41)), 7), (audio(30), 7), (video(40, true), 7)]);
+    let seqs: Vec<Vec<u64>> = frames.iter().map(|(.., json)| seqs(json)).collect();
+    let heads: Vec<_> = frames.iter().map(|(group, timestamp, json)| (*group, *timestamp, json.len())).collect();
+    assert!(heads.iter().all(|(group, at_us, bytes)| (*group, *at_us) == (7, 40_000) && *bytes < 65_536), "{heads:?}");
+    assert!(seqs.len() > 2 && seqs[..seqs.len() - 1].concat() == (1..=40).collect::<Vec<_>>(), "{seqs:?}");
+    assert_eq!(seqs.last(), Some(&vec![41]));
+}
+
+/// A step of a room: what happens to which key, when relative to the next picture, and whether a keyframe comes.
+fn step() -> impl Strategy<Value = (u8, u8, i64, bool)> {
+    (0u8..4, 0u8..4, -2i64..4, prop::bool::weighted(0.3))
+}
+
+fn happening(seq: u64, what: u8, key: u8, at_us: i64) -> Event {
+    let (kind, op) =
+        [("card.show", "set"), ("card.hide", "delete"), ("rain.start", "fire"), ("cancel", "fire")][usize::from(what)];
+    let mut time = json!({"mode": "pts", "epoch": 0, "pts_us": at_us, "wall_ms": clock::unix_ms()});
+    if kind == "rain.start" {
+        time["duration_ms"] = 3_600_000.into();
+    }
+    let id = |seq: u64| ulid::Ulid::from_parts(seq, 0).to_string();
+    let mut event = json!({"v": 1, "id": id(seq), "source": "live/a", "seq": seq, "type": kind, "op": op, "time": time,
+        "data": {"ref": id(seq.saturating_sub(2)), "of": {key.to_string(): seq}}});
+    if op != "fire" {
+        event["key"] = format!("card:{key}").into();
+    }
+    Event::from_object(event.as_object().expect("an object").clone()).expect("a valid event")
+}
+
+/// RFC 7396 §2.
+fn merge(target: &mut Json, patch: Json) {
+    let Json::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().expect("an object").remove(&key);
+        } else {
+            merge(&mut target[&key], value);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn who_merges_the_patches_has_the_state(steps in vec(step(), 1..150)) {
+        let mut rig = Rig::new(StateMux::default());
+        let (mut room, mut reader, mut group) = (Room::default(), (0, Json::Null), 7);
+        for (seq, (what, key, ahead, keyframe)) in (1..).zip(steps) {
+            let at_us = i64::try_from(seq).expect("small") * 400_000;
+            let now = Moment { pts_us: at_us, wall_ms: clock::unix_ms() };
+            let mut items = Vec::new();
+            if keyframe || seq == 1 {
+                group += 1;
+                room.advance(now);
+                items.push(Item::Head(Head { room: room.clone().into(), at: now, ..Head::clone(&tracks(true)) }.into()));
+            }
+            let event = Arc::new(happening(seq, what, key, at_us + ahead * 400_000));
+            room.apply(&event);
+            items.push(Item::Event(event));
+            items.push(video(at_us / 1000, keyframe || seq == 1));
+            for (number, _, json) in rig.feed(items.into_iter().map(|item| (item, group))) {
+                let value: Json = serde_json::from_slice(&json).expect("JSON");
+                if number == reader.0 {
+                    merge(&mut reader.1, value);
+                } else {
+                    prop_assert!(number > reader.0 && value["keys"].is_object(), "a group begins with all of it");
+                    reader = (number, value);
+                }
+            }
+            prop_assert_eq!(&reader.1, &Json::from(room.to_state(now)));
+        }
+    }
+}
+
+#[test]
+fn the_state_is_rolled_and_begun_anew_when_readers_missed_something() {
+    let mut rig = Rig::new(StateMux::default());
+    let head = |resync| Item::Head(Arc::new(Head { resync, ..Head::clone(&tracks(true)) }));
+    let mut items = vec![(head(0), 7), (video(0, true), 7)];
+    for seq in 1..=101 {
+        items.extend([(Item::Event(card(seq)), 7), (video(i64::try_from(seq).expect("small") * 40, false), 7)]);
+    }
+    items.extend([(head(0), 8), (video(5_000, true), 8), (head(1), 9), (video(6_000, true), 9)]);
+    items.extend([(Item::Event(card(102)), 9), (video(40_000, false), 9)]);
+    let groups: Vec<u64> = rig.feed(items).into_iter().map(|(group, ..)| group).collect();
+    let count = |group: u64| groups.iter().filter(|number| **number == group).count();
+    assert_eq!((count(7), count(8), count(9), count(10)), (101, 2, 1, 1), "by count, by resync, by age");
 }
 
 #[test]
@@ -228,6 +343,7 @@ fn without_a_picture_the_line_carries_the_sound() {
 #[test]
 fn priorities_put_catalog_events_and_sound_before_the_picture_and_new_before_old() {
     let order = [Track::Catalog, Track::Events, Track::Audio, Track::Video];
+    assert_eq!(Track::Events.priority(7), Track::State.priority(7));
     assert!(order.windows(2).all(|pair| pair[0].priority(0) > pair[1].priority(0x0fff_ffff)));
     assert!(Track::Video.priority(8) > Track::Video.priority(7));
     assert!(Track::Catalog.priority(u64::MAX) < 0, "control streams stay first");
