@@ -1,13 +1,13 @@
 //! From what came to what it means: join time, continuity, latency, and whether events sat beside their frames.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::Serialize;
 
 use super::observed::Observed;
 use crate::{
     clock::Instant,
-    media::{Keys, TrackKind, Tracks},
+    media::{Event, Keys, Room, TrackKind, Tracks, event::Moment},
 };
 
 /// Gathers what came. Time is passed in.
@@ -29,7 +29,14 @@ pub(super) struct Analysis {
     latencies_ms: Vec<i64>,
     snapshots: u64,
     events: Vec<SeenEvent>,
+    events_replayed: u64,
+    clocks: u64,
+    /// What the events leave behind: of the room, and of all rooms.
+    rooms: [Room; 2],
+    /// What the stream's timeline is ahead of the frames'.
+    ahead_us: i64,
     keys: Option<Keys>,
+    events_verified: u64,
     events_forged: u64,
 }
 
@@ -65,7 +72,12 @@ impl Analysis {
             latencies_ms: Vec::new(),
             snapshots: 0,
             events: Vec::new(),
+            events_replayed: 0,
+            clocks: 0,
+            rooms: Default::default(),
+            ahead_us: 0,
             keys: None,
+            events_verified: 0,
             events_forged: 0,
         }
     }
@@ -108,6 +120,16 @@ impl Analysis {
                 self.audio.push(dts_us, bytes);
             }
             Observed::Event { event, at_us, replay, in_line } => {
+                self.take(&event, now);
+                if let (Some(pts_us), Some(at_us)) = (event.pts_us(), at_us) {
+                    self.ahead_us = pts_us - at_us;
+                }
+                self.events_replayed += u64::from(replay);
+                // It comes by itself; nobody looks for it beside a frame.
+                if event.head.kind == "clock" {
+                    self.clocks += 1;
+                    return;
+                }
                 let report = EventReport {
                     id: event.head.id.clone(),
                     kind: event.head.kind.clone(),
@@ -118,18 +140,50 @@ impl Analysis {
                     skew_frames: None,
                 };
                 self.say(now, &report);
-                if let Some(Err(bad)) = self.keys.as_ref().map(|keys| keys.verify(&event)) {
-                    self.events_forged += 1;
-                    self.say(now, &bad);
-                }
                 let position = self.video_pts_us.len();
                 self.events.push(SeenEvent { report, at_us, in_line, position });
             }
-            Observed::Snapshot => self.snapshots += 1,
+            Observed::Snapshot { events, at, anew } => {
+                self.ahead_us = at.pts_us - at.at_us;
+                if anew {
+                    self.snapshots += 1;
+                    self.rooms = Default::default();
+                }
+                self.events_replayed += events.len() as u64;
+                events.iter().for_each(|event| self.take(event, now));
+            }
             // What was sent before we came has waited for us in the server's cache.
             Observed::Clock { wall_ms } if wall_ms < self.start_unix_ms => {}
             Observed::Clock { wall_ms } => self.latencies_ms.push(unix_ms - wall_ms),
         }
+    }
+
+    /// Verifies an event and notes what it leaves behind.
+    fn take(&mut self, event: &Arc<Event>, now: Instant) {
+        let [room, global] = &mut self.rooms;
+        if event.is_global() {
+            global.apply(event)
+        } else {
+            room.apply(event)
+        }
+        match self.keys.as_ref().map(|keys| keys.verify(event)) {
+            Some(Ok(())) => self.events_verified += 1,
+            Some(Err(bad)) => {
+                self.events_forged += 1;
+                self.say(now, &bad);
+            }
+            None => {}
+        }
+    }
+
+    /// The keys that are set when the last picture is shown.
+    fn state_keys(&self, now: Instant) -> Vec<String> {
+        let wall_ms = self.start_unix_ms.saturating_add_unsigned(self.since_start_ms(now));
+        // FLV's milliseconds are rounded down.
+        let pts_us = self.video_pts_us.iter().max().map_or(i64::MAX, |pts_us| pts_us + self.ahead_us + 999);
+        let now = Moment { pts_us, wall_ms };
+        let keys: BTreeSet<_> = self.rooms.iter().flat_map(|room| room.active(now).into_keys()).collect();
+        keys.into_iter().map(str::to_owned).collect()
     }
 
     fn say(&self, now: Instant, what: &dyn fmt::Display) {
@@ -152,8 +206,9 @@ impl Analysis {
             ..seen.report.clone()
         });
         let events: Vec<_> = events.collect();
-        let events_forged = self.keys.is_some().then_some(self.events_forged);
-        let events_verified = events_forged.map(|forged| events.len() as u64 - forged);
+        let known = |count: u64| self.keys.is_some().then_some(count);
+        let (events_verified, events_forged) = (known(self.events_verified), known(self.events_forged));
+        let state_keys = self.state_keys(now);
         let (tracks, keyframes) = (&self.tracks, self.keyframes);
         Report {
             url: url.to_owned(),
@@ -176,8 +231,11 @@ impl Analysis {
             }),
             latency_ms: Latency::of(self.latencies_ms),
             snapshots: self.snapshots,
+            clocks: self.clocks,
+            events_replayed: self.events_replayed,
             events_verified,
             events_forged,
+            state_keys,
             events,
         }
     }
@@ -190,6 +248,10 @@ impl Analysis {
 /// only if a picture beyond its own is there already, since no player shows a picture the moment it comes.
 fn skew_frames(seen: &SeenEvent, video_pts_us: &[i64]) -> Option<i64> {
     let at_us = seen.at_us?;
+    // On a track of its own it may belong to a picture from before we joined.
+    if !seen.in_line && video_pts_us.iter().min().is_some_and(|first_us| at_us < *first_us) {
+        return None;
+    }
     let due = video_pts_us.iter().enumerate().filter(|(_, pts_us)| **pts_us >= at_us);
     let (index, _) = due.min_by_key(|(_, pts_us)| **pts_us)?;
     let skew = i64::try_from(seen.position).ok()? - i64::try_from(index).ok()?;
@@ -236,9 +298,16 @@ pub(super) struct Report {
     /// Where the publisher puts its clock into the stream.
     pub(super) latency_ms: Option<Latency>,
     pub(super) snapshots: u64,
-    /// Events that a trusted key signed, and the others; `null` where no keys were known.
+    /// Events that tell the room's clock.
+    pub(super) clocks: u64,
+    /// Events from before we joined, those in snapshots among them.
+    pub(super) events_replayed: u64,
+    /// Events that a trusted key signed, and the others, wherever they came; `null` where no keys were known.
     pub(super) events_verified: Option<u64>,
     pub(super) events_forged: Option<u64>,
+    /// What is set in the room at the end.
+    pub(super) state_keys: Vec<String>,
+    /// All but the clock.
     pub(super) events: Vec<EventReport>,
 }
 
@@ -338,6 +407,9 @@ impl fmt::Display for Report {
         match (self.events_verified, self.events_forged) {
             (Some(verified), Some(forged)) => write!(f, " ({verified} verified, {forged} forged)")?,
             _ => write!(f, " (no keys to verify them by)")?,
+        }
+        if !self.state_keys.is_empty() {
+            write!(f, "\nstate    {}", self.state_keys.join(", "))?;
         }
         for event in &self.events {
             match event.skew_frames {

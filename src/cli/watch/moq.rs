@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -189,7 +190,8 @@ impl Seen {
             let Some(Value::Object(data)) = record.get("data").cloned() else { continue };
             let event = Event::from_object(data).map_err(|e| broken(&e))?;
             if self.ids.insert(event.head.id.clone()) {
-                new.push(Observed::Event { at_us: event.pts_us(), event: Box::new(event), replay, in_line: false });
+                let event = Arc::new(event);
+                new.push(Observed::Event { at_us: event.pts_us(), event, replay, in_line: false });
             }
         }
         Ok(new)

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::*;
+use super::{super::observed::SnapshotTime, *};
 use crate::{
     clock,
     media::{Codec, Event, Signer, VideoConfig},
@@ -34,7 +34,7 @@ impl Viewer {
     }
 
     fn event(&mut self, at_ms: u64, pts_ms: i64, in_line: bool, replay: bool) {
-        let event = Box::new(Event::from_object(card(pts_ms)).expect("a legal event"));
+        let event = Arc::new(Event::from_object(card(pts_ms)).expect("a legal event"));
         self.sees(at_ms, Observed::Event { event, at_us: Some(pts_ms * 1000), replay, in_line });
     }
 
@@ -103,7 +103,7 @@ fn events_are_verified_where_keys_are_known() {
         let mut viewer = Viewer::new();
         viewer.analysis = viewer.analysis.believing(keys.map(|signer| signer.public().into()));
         for event in [ours.sign(card(0)), stranger.sign(card(0)), Event::from_object(card(0))] {
-            let event = Box::new(event.expect("a legal event"));
+            let event = Arc::new(event.expect("a legal event"));
             viewer.sees(0, Observed::Event { event, at_us: Some(0), replay: false, in_line: true });
         }
         let report = viewer.report(10);
@@ -152,6 +152,51 @@ fn skew_counts_pictures_in_decode_order_where_they_are_reordered() {
     viewer.picture(0, 40, 80, false);
     viewer.picture(0, 80, 0, false);
     assert_eq!(viewer.report(1)["events"][0]["skew_frames"], -1, "the picture at 80 ms is the second to come");
+}
+
+#[test]
+fn an_event_from_before_the_join_has_no_picture_here() {
+    let mut viewer = Viewer::new();
+    viewer.picture(0, 1000, 0, true);
+    viewer.event(0, 960, false, false);
+    assert_eq!(viewer.report(1)["events"][0]["skew_frames"], Value::Null);
+}
+
+#[test]
+fn the_state_at_the_end_is_that_of_the_last_picture() {
+    let signer = Signer::from_seed(&[1; 32]);
+    let event = |seq: u64, key: &str, pts_ms: i64, kind: &str| {
+        let mut event = card(pts_ms);
+        let op = if kind == "card.hide" { "delete" } else { "set" };
+        event.extend([
+            ("seq".into(), seq.into()),
+            ("key".into(), key.into()),
+            ("type".into(), kind.into()),
+            ("op".into(), op.into()),
+        ]);
+        event.insert("id".into(), ulid::Ulid::from_parts(seq, 0).to_string().into());
+        Arc::new(signer.sign(event).expect("a legal event"))
+    };
+    let mut viewer = Viewer::new();
+    viewer.analysis = viewer.analysis.believing(Some(signer.public().into()));
+    // The frames' timeline is five seconds behind the stream's.
+    let at = SnapshotTime { pts_us: 5_000_000, at_us: 0 };
+    let events = vec![event(1, "card:left", 0, "card.show"), event(2, "card:right", 0, "card.show")];
+    viewer.sees(0, Observed::Snapshot { events, at, anew: true });
+    let events = vec![event(3, "clock", 0, "clock")];
+    viewer.sees(0, Observed::Snapshot { events, at, anew: false });
+    viewer.picture(0, 0, 0, true);
+    for (seq, pts_ms, kind) in [(4, 5_040, "card.hide"), (5, 5_080, "card.show")] {
+        let event = event(seq, "card:left", pts_ms, kind);
+        viewer.sees(0, Observed::Event { event, at_us: Some((pts_ms - 5_000) * 1000), replay: false, in_line: true });
+    }
+    viewer.picture(0, 40, 0, false);
+    let report = viewer.report(1);
+    assert_eq!(report["state_keys"], json!(["card:right", "clock"]), "the last card is for a picture to come");
+    assert_eq!(
+        (&report["snapshots"], &report["events_replayed"], &report["events_verified"]),
+        (&json!(1), &json!(3), &json!(5))
+    );
 }
 
 #[test]
