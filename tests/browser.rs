@@ -1,4 +1,5 @@
-//! A real Chromium watches the edge: hawker's own page over MoQ and over HTTP-FLV, and mpegts.js by itself.
+//! A real Chromium watches the edge: hawker's own page over MoQ and over HTTP-FLV, and mpegts.js by itself; xgplayer's
+//! demuxer does without a browser.
 
 mod common;
 
@@ -19,6 +20,11 @@ fn the_page_plays_over_flv_and_shows_cards_with_their_frame() {
 #[test]
 fn mpegts_js_plays_flv_and_gets_events_as_script_data() {
     watch("mpegts.mjs", &[]);
+}
+
+#[test]
+fn the_demuxer_of_xgplayer_reads_events_among_the_script_tags() {
+    watch("xgplayer.mjs", &[]);
 }
 
 /// Publishes to the origin, and runs a driver of `tests/browser` against the edge. It judges; this reports.

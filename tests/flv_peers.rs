@@ -6,6 +6,7 @@ mod common;
 use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};
 
 use common::{Dev, H264_AAC, Kind, Packet, Process, Viewer, assert_even, ffmpeg, ffmpeg_9, publish, run_ok};
+use hawker::media::codec::sei::LIVE_EVENT;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -98,6 +99,67 @@ fn a_product_card_arrives_beside_its_frame() {
     }
 }
 
+#[test]
+fn who_joins_later_is_told_the_room_before_the_first_frame() {
+    let dev = Dev::start();
+    let _ffmpeg = publish(&dev.origin.publish_url);
+    let card = dev.send_event(&json!({"type": "card.show", "data": {"sku": "SKU-1"}, "at": {"now": true}}));
+    // Its group is over when a keyframe comes after it.
+    let watching = Viewer::watch(&dev.edge.flv_url());
+    let is_start = |packet: &&Packet| packet.kind == Kind::Video && packet.is_key;
+    watching.wait("two keyframes", |packets| (packets.iter().filter(is_start).count() >= 2).then_some(()));
+    for url in dev.edge.watch_urls() {
+        let snapshot = Viewer::watch_with_data(&url).wait("a snapshot and a frame", |packets| {
+            let frame = packets.iter().position(|packet| packet.kind == Kind::Video)?;
+            Some(events(packets).into_iter().find(|event| event.index < frame))
+        });
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{url}: a frame came first"));
+        assert_eq!(snapshot.kind, "snap");
+        let room: Value = serde_json::from_str(&snapshot.json).unwrap();
+        let events = room["events"].as_array().unwrap();
+        assert_eq!((&events[0]["type"], &events[1]), (&"clock".into(), &card), "{url}");
+    }
+}
+
+#[test]
+fn who_asks_for_it_gets_events_as_text_and_in_the_picture() {
+    let dev = Dev::start();
+    let _ffmpeg = publish(&dev.origin.publish_url);
+    for url in dev.edge.watch_urls() {
+        // Cards come while ffprobe still looks for tracks.
+        let text = Viewer::watch_with_data(&format!("{url}?text=1"));
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, sei] =
+            ["", "?sei=1"].map(|query| (format!("{url}{query}"), folder.path().join(format!("a{query}"))));
+        let pictures = [&plain, &sei].map(|(url, file)| {
+            let mut ffmpeg = Command::new("ffmpeg");
+            ffmpeg.args(["-nostdin", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.1", "-i", url]);
+            let ffmpeg = Process::spawn(ffmpeg.args(["-map", "0:v", "-c", "copy", "-t", "6", "-f", "h264"]).arg(file));
+            ffmpeg.stdout.wait_line("frame=");
+            ffmpeg
+        });
+        let card = dev.send_event(&json!({"type": "card.show", "data": {"sku": "SKU-1"}, "at": {"now": true}}));
+        let json = card.to_string();
+        text.wait("the card as text", |packets| {
+            let is_card = |packet: &&Packet| packet.kind == Kind::Text && packet.data == json.as_bytes();
+            packets.iter().find(is_card).map(|_| ())
+        });
+        pictures.iter().for_each(|ffmpeg| drop(ffmpeg.stdout.wait_line("progress=end")));
+        let message = [&LIVE_EVENT, json.as_bytes()].concat();
+        for (file, expected) in [(plain.1, 0), (sei.1, 1)] {
+            let mut decode = Command::new("ffmpeg");
+            decode.args(["-nostdin", "-loglevel", "error", "-xerror", "-f", "h264", "-i"]).arg(&file);
+            run_ok(20, decode.args(["-f", "null", "-"]));
+            let pictures = fs::read(&file).unwrap();
+            assert_eq!(
+                pictures.windows(message.len()).filter(|window| *window == message).count(),
+                expected,
+                "{file:?}"
+            );
+        }
+    }
+}
+
 /// The viewer gets the event as the origin stamped it, once, directly before the frame that shows it.
 fn assert_beside_its_frame(viewer: &Viewer, stamped: &Value) {
     let id = stamped["id"].as_str().unwrap();
@@ -107,8 +169,9 @@ fn assert_beside_its_frame(viewer: &Viewer, stamped: &Value) {
         Some((event, frame.clone()))
     });
     let arrived: Value = serde_json::from_str(&event.json).unwrap();
-    assert_eq!(arrived, *stamped);
-    assert_eq!(event.ts_ms, frame.pts as f64, "the event belongs to the frame that follows it");
+    assert_eq!((event.kind.as_str(), &arrived), ("ev", stamped));
+    let frames_ms = (frame.pts - 39) as f64..=frame.pts as f64;
+    assert!(frames_ms.contains(&event.ts_ms), "{} belongs to the frame that follows it, {frames_ms:?}", event.ts_ms);
 }
 
 #[test]
@@ -168,6 +231,7 @@ fn as_nobody(program: &str, home: &Path) -> Command {
 struct Event {
     index: usize,
     ts_ms: f64,
+    kind: String,
     json: String,
 }
 
@@ -176,13 +240,15 @@ fn events(packets: &[Packet]) -> Vec<Event> {
     tags.filter_map(|(index, tag)| {
         // AMF0: a key, then a marker and the value. A number is 8 bytes, a string has 2 bytes of length.
         let (_, ts) = split_after(&tag.data, b"\0\x02ts\0")?;
-        let (_, json) = split_after(&tag.data, b"\0\x04json\x02")?;
-        let (length, json) = json.split_first_chunk::<2>()?;
-        let json = json.get(..u16::from_be_bytes(*length).into())?;
-        let ts_ms = f64::from_be_bytes(*ts.first_chunk()?);
-        Some(Event { index, ts_ms, json: String::from_utf8(json.to_vec()).ok()? })
+        let (kind, json) = (amf0_string(&tag.data, b"\0\x04kind\x02")?, amf0_string(&tag.data, b"\0\x04json\x02")?);
+        Some(Event { index, ts_ms: f64::from_be_bytes(*ts.first_chunk()?), kind, json })
     })
     .collect()
+}
+
+fn amf0_string(bytes: &[u8], key: &[u8]) -> Option<String> {
+    let (length, text) = split_after(bytes, key)?.1.split_first_chunk::<2>()?;
+    String::from_utf8(text.get(..u16::from_be_bytes(*length).into())?.to_vec()).ok()
 }
 
 fn split_after<'a>(bytes: &'a [u8], marker: &[u8]) -> Option<(&'a [u8], &'a [u8])> {

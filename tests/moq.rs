@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use common::{Dev, Process, publish};
 use serde_json::{Value, json};
@@ -57,6 +57,11 @@ fn moq_rs_reads_catalog_picture_and_sound_from_the_edge() {
     }
 }
 
+/// The records of the `events` track that somebody sent; the clock comes by itself.
+fn records(values: &[Value]) -> impl Iterator<Item = &Value> {
+    of_track(values, "events").map(|value| &value["record"]).filter(|record| record["data"]["type"] != "clock")
+}
+
 #[test]
 fn an_event_reaches_every_moq_viewer_once_and_beside_its_frame() {
     let dev = Dev::start();
@@ -65,22 +70,42 @@ fn an_event_reaches_every_moq_viewer_once_and_beside_its_frame() {
     for viewer in &viewers {
         seen(viewer, "the picture", |values| of_track(values, "video").count() >= 5);
     }
-    let sent: Vec<Value> = (0..5)
-        .map(|n| dev.send_event(&json!({"type": "card.show", "op": "fire", "data": {"sku": format!("A-{n}")}})))
-        .collect();
+    let card = |n: usize| json!({"type": "card.show", "data": {"sku": format!("A-{n}")}, "at": {"now": true}});
+    let sent: Vec<Value> = (0..5).map(|n| dev.send_event(&card(n))).collect();
     for viewer in &viewers {
-        let last_us = sent.last().expect("five")["time"]["pts_us"].as_i64().expect("a time");
+        let last = sent.last().expect("five");
+        let last_us = last["time"]["pts_us"].as_i64().expect("a time");
         let values = seen(viewer, "five events and the frame of the last", |values| {
-            of_track(values, "events").count() >= 5 && times(values, "video").last().is_some_and(|at| *at > last_us)
+            records(values).count() >= 5 && times(values, "video").last().is_some_and(|at| *at > last_us)
         });
-        let records: Vec<&Value> = of_track(&values, "events").map(|value| &value["record"]).collect();
-        let came: Vec<&Value> = records.iter().map(|record| &record["data"]).collect();
+        let came: Vec<&Value> = records(&values).map(|record| &record["data"]).collect();
         assert_eq!(came, sent.iter().collect::<Vec<_>>(), "each once, in order, as it was stamped");
-        let frames: BTreeSet<i64> = times(&values, "video").into_iter().collect();
-        for record in records {
+        let frames = times(&values, "video");
+        for record in records(&values) {
             let at_us = record["data"]["time"]["pts_us"].as_i64().expect("a time");
             assert_eq!(record["M"], at_us / 1000);
-            assert!(frames.contains(&at_us), "no frame at {at_us}");
+            assert!(frames.iter().any(|frame| (at_us..at_us + 40_000).contains(frame)), "no frame at {at_us}");
         }
+        seen(viewer, "the state after the last", |values| {
+            of_track(values, "state").last().is_some_and(|state| state["value"]["keys"]["card:main"] == *last)
+        });
+    }
+}
+
+#[test]
+fn who_joins_later_has_the_state_at_once() {
+    let dev = Dev::start();
+    let _publisher = publish(&dev.origin.publish_url);
+    let card = dev.send_event(&json!({"type": "card.show", "key": "card:left", "at": {"now": true}}));
+    dev.send_event(&json!({"type": "card.show", "key": "card:right", "at": {"now": true}}));
+    dev.send_event(&json!({"type": "card.hide", "key": "card:right", "at": {"now": true}}));
+    for url in [&dev.origin.moq, &dev.edge.moq] {
+        let viewer = viewer(url);
+        let values = seen(&viewer, "the hidden card's absence", |values| {
+            of_track(values, "state").last().is_some_and(|state| {
+                state["value"]["keys"]["card:left"] == card && state["value"]["keys"].get("card:right").is_none()
+            })
+        });
+        assert!(of_track(&values, "state").next().expect("a state")["value"]["keys"].is_object());
     }
 }

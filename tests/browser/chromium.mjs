@@ -1,5 +1,4 @@
 // Opens a real Chromium, and the little that every driver here needs around it.
-import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -11,12 +10,6 @@ const FLAGS = [
   "--disable-sync",
   "--autoplay-policy=no-user-gesture-required",
 ];
-
-/** The command line's `--name value` pairs, with defaults. */
-export function options(defaults) {
-  const described = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: value }]);
-  return parseArgs({ options: Object.fromEntries(described) }).values;
-}
 
 /**
  * Runs `test(page)` in a fresh browser and prints its result as one line of JSON, with what the page complained
@@ -43,11 +36,6 @@ export async function inChromium(test) {
     await browser.close();
   }
   console.log(JSON.stringify({ ...result, complaints: complaints.slice(-10) }));
-}
-
-/** Throws unless `ok`. */
-export function check(ok, what) {
-  if (!ok) throw new Error(what);
 }
 
 /** How many different pictures `selector` shows in `samples` looks, one every 200 ms. */

@@ -4,7 +4,8 @@
 //   node play.mjs --http URL --stream NAME --over moq|flv --api URL --token TOKEN [--seconds N] [--screenshot FILE]
 //
 // --http is the node that serves the page, --api the one that takes events.
-import { check, distinctPictures, inChromium, options } from "./chromium.mjs";
+import { distinctPictures, inChromium } from "./chromium.mjs";
+import { check, options } from "./driver.mjs";
 
 const { http, stream, over, api, token, seconds, screenshot } = options({
   http: "http://127.0.0.1:8080",

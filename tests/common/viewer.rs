@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Video,
     /// An FLV script tag: an event.
     Data,
+    /// The text of an `onTextData` tag, which ffmpeg takes for a subtitle.
+    Text,
 }
 
 impl Viewer {
@@ -88,6 +90,7 @@ fn parse_packet(line: &str) -> Packet {
         "audio" => Kind::Audio,
         "video" => Kind::Video,
         "data" => Kind::Data,
+        "subtitle" => Kind::Text,
         other => panic!("codec_type {other}"),
     };
     let time = |name| field(name).parse().unwrap_or_else(|_| panic!("no time: {line}"));

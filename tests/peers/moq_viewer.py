@@ -28,6 +28,28 @@ async def events(broadcast):
                 say(track="events", record=record)
 
 
+def merge(value, patch):
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for key, part in patch.items():
+        if part is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), part)
+    return merged
+
+
+async def state(broadcast):
+    track = await broadcast.subscribe_track("state")
+    async for group in track:
+        value = None
+        async for frame in group:
+            value = merge(value, json.loads(frame.payload))
+            say(track="state", value=value)
+
+
 async def main(url, path):
     async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
         broadcast = await client.announced_broadcast(path)
@@ -36,7 +58,7 @@ async def main(url, path):
         video, audio = catalog.video["video"], catalog.audio["audio"]
         say(catalog={"video": video.codec, "audio": audio.codec, "sections": sorted(catalog.sections)})
         await asyncio.gather(
-            media(broadcast, "video", video), media(broadcast, "audio", audio), events(broadcast)
+            media(broadcast, "video", video), media(broadcast, "audio", audio), events(broadcast), state(broadcast)
         )
 
 
