@@ -34,6 +34,94 @@ fn kill_9_loses_no_acknowledged_event_and_gives_no_seq_twice() {
     }
 }
 
+#[test]
+fn a_full_journal_refuses_events_but_not_cancels_and_no_viewer_notices() {
+    let cluster = Cluster::new();
+    // The smallest there is.
+    cluster.configure_origin("[events]\njournal_bytes_max = 16777216\nrate_per_s = 1000\nburst = 10000");
+    let mut origin = cluster.serve("origin");
+    let _anchor = cluster.push(ROOMS[0]);
+    let _edge = cluster.serve_edge("edge");
+    let viewer = FlvViewer::watch(&cluster.flv_url("edge", ROOMS[0]));
+    viewer.wait_frames(1);
+    let api = cluster.api();
+    let pending = api.accept("streams/live/room", &json!({"type": "gift.send", "at": {"in_ms": 600_000}}));
+
+    let page = "x".repeat(500);
+    let large = json!({"type": "card.show", "data": {"pages": [page, page, page, page, page, page, page]}});
+    let batch: Value = (0..15).map(|_| large.clone()).collect();
+    let is_full = |_| {
+        let (status, reply) = api.post(&events(1), &batch).expect("an answer");
+        assert_eq!(status, 200, "{reply}");
+        reply.contains("\"status\":507")
+    };
+    assert!((0..400).any(is_full), "16 MiB took more than 400 batches");
+    let logged = api.log("streams/live/other").len();
+    let mut refused = large.clone();
+    refused["id"] = ulid::Ulid::new().to_string().into();
+    for room in [0, 1, 3] {
+        assert_eq!(api.post(&events(room), &refused).expect("an answer").0, 507);
+    }
+    let (status, reply) = api.delete(&format!("{}/{}", events(0), id_of_form(&pending))).expect("an answer");
+    assert_eq!(status, 200, "{reply}");
+    assert_eq!(api.log("streams/live/other").len(), logged);
+    assert_eq!(api.log("streams/live/room"), [pending, reply]);
+    viewer.wait_frames(25);
+
+    origin.kill();
+    cluster.configure_origin("");
+    let _origin = cluster.serve("origin");
+    let api = cluster.api();
+    let accepted = api.accept("streams/live/other", &refused);
+    assert_eq!(api.log("streams/live/other").last(), Some(&accepted));
+}
+
+#[test]
+fn what_comes_due_while_the_origin_is_down_is_so_at_once_after_it() {
+    let cluster = Cluster::new();
+    let mut origin = cluster.serve("origin");
+    let _anchor = cluster.push(ROOMS[0]);
+    let edge = cluster.serve_edge("edge");
+    let viewer = FlvViewer::watch(&cluster.flv_url("edge", ROOMS[0]));
+    viewer.wait_frames(1);
+    let api = cluster.api();
+    let now_ms = clock::unix_ms();
+    let sale = json!({"type": "sale.start", "data": {"id": "F1", "closes_ms": now_ms + 1500}});
+    let sale = api.accept("streams/live/room", &sale);
+    viewer.wait("the sale", |seen| seen.events.iter().any(|event| event.json == sale).then_some(()));
+    let at = json!({"in_ms": 1500});
+    let room = |draft: Value| api.accept("streams/live/room", &draft);
+    let card = room(json!({"type": "card.show", "data": {"sku": "SKU-1"}, "at": at}));
+    let gift = room(json!({"type": "gift.send", "data": {"n": 1}, "at": at}));
+    let past = json!({"type": "gift.send", "data": {"n": 2}, "at": at, "time": {"expires_ms": now_ms + 1600}});
+    let past = room(past);
+    let keys = || {
+        let state: Value = serde_json::from_str(&cluster.api().get("streams/live/room/state").1).unwrap();
+        // The sale's end is announced before it comes.
+        let set = state["events"].as_array().into_iter().flatten().filter(|event| event["op"] == "set");
+        let keys = set.filter_map(|event| event["key"].as_str()).filter(|key| *key != "clock");
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(), ["sale:F1"]);
+    origin.kill();
+    // It takes longer than the sale.
+    edge.stderr.wait_line("upstream session ended");
+
+    let _origin = cluster.serve("origin");
+    assert!(clock::unix_ms() > now_ms + 1600);
+    // At once: before any frame, and the sale is not seen again.
+    let shown = (0..1000).map(|_| keys()).find(|keys| !keys.is_empty());
+    assert_eq!(shown.expect("keys"), ["card:main"]);
+    let _anchor = cluster.push(ROOMS[0]);
+    viewer.wait("card and gift", |seen| {
+        let has = |json: &str| seen.events.iter().any(|event| event.json == json);
+        (has(&card) && has(&gift)).then_some(())
+    });
+    viewer.wait_frames(25);
+    assert_eq!(viewer.count(id_of_form(&gift)), (1, 0));
+    assert_eq!(viewer.count(id_of_form(&past)), (0, 0), "it had expired");
+}
+
 /// What clients were told, and what was seen elsewhere.
 #[derive(Default)]
 struct Ledger {

@@ -19,7 +19,7 @@ pub(crate) struct FlvViewer {
 /// What has come so far.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// Video tags.
+    /// Pictures.
     pub(crate) frames: usize,
     pub(crate) events: Vec<Carried>,
     /// Why there will be no more.
@@ -33,7 +33,7 @@ pub(crate) struct Carried {
     pub(crate) replay: bool,
     /// The signed bytes.
     pub(crate) json: String,
-    /// Video tags before it.
+    /// Pictures before it.
     pub(crate) frame: usize,
 }
 
@@ -123,7 +123,8 @@ fn read(url: &str, mut told: impl FnMut(Change<'_>)) -> io::Result<()> {
         from.read_exact(&mut body)?;
         let _length: [u8; 4] = array(&mut from)?;
         match kind {
-            9 => told(&mut |seen| seen.frames += 1),
+            // All but the configuration, which H.264 marks with a 0 here.
+            9 if body.get(1) != Some(&0) => told(&mut |seen| seen.frames += 1),
             18 => told(&mut |seen| seen.events.extend(events(&body, seen.frames))),
             _ => {}
         }
