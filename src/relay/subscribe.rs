@@ -117,8 +117,14 @@ impl Delivered {
     /// Notes the item; true if the line doesn't have it yet.
     fn is_new(&mut self, item: &Item) -> bool {
         match item {
-            // The hub knows an unchanged head itself.
-            Item::Head(_) => true,
+            // The hub knows an unchanged head itself. Of one for all rooms it passes on what is new there.
+            Item::Head(head) => {
+                let told = head.room.beyond(&Room::default());
+                told.iter().filter(|event| event.is_global()).for_each(|event| {
+                    self.is_new_event(event);
+                });
+                true
+            }
             Item::Frame(frame) => {
                 let last = match frame.track {
                     TrackKind::Video => &mut self.video_dts_us,
@@ -140,18 +146,20 @@ impl Delivered {
                 }
                 new
             }
-            Item::Event(event) => {
-                let id = &event.head.id;
-                let new = !self.events.contains(id);
-                if new {
-                    self.events.push_back(id.clone());
-                    if self.events.len() > MOQ_EVENT_IDS_MAX {
-                        self.events.pop_front();
-                    }
-                }
-                new
+            Item::Event(event) => self.is_new_event(event),
+        }
+    }
+
+    fn is_new_event(&mut self, event: &Event) -> bool {
+        let id = &event.head.id;
+        let new = !self.events.contains(id);
+        if new {
+            self.events.push_back(id.clone());
+            if self.events.len() > MOQ_EVENT_IDS_MAX {
+                self.events.pop_front();
             }
         }
+        new
     }
 }
 
