@@ -16,7 +16,7 @@ const withoutPolyfill = {
 
 await build(
   test
-    ? { entryPoints: ["src/timeline.test.ts"], outfile: "dist/timeline.test.mjs", bundle: true, platform: "node", format: "esm" }
+    ? { entryPoints: ["src/*.test.ts"], outdir: "dist", outExtension: { ".js": ".mjs" }, bundle: true, platform: "node", format: "esm" }
     : {
         entryPoints: { app: "src/main.ts" },
         outdir: "dist",

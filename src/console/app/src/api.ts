@@ -13,12 +13,27 @@ export interface MoqEndpoint {
   certificate_sha256?: string;
 }
 
+/** A public key (RFC 7517, RFC 8037). */
+export interface Jwk {
+  kty: string;
+  crv?: string;
+  kid?: string;
+  x?: string;
+}
+
 const token = new URLSearchParams(location.search).get("token");
 
 export const listStreams = async (): Promise<StreamInfo[]> =>
   (await get<{ streams: StreamInfo[] }>("/v1/streams")).streams;
 
 export const moqEndpoint = async (): Promise<MoqEndpoint> => get<MoqEndpoint>("/v1/moq");
+
+/** The server's time in UTC milliseconds. */
+export const serverTime = async (): Promise<number> => (await get<{ unix_ms: number }>("/v1/time")).unix_ms;
+
+/** The keys whose events the server believes. */
+export const eventKeys = async (): Promise<Jwk[]> =>
+  (await get<{ keys: Jwk[] }>("/.well-known/hawker-keys.json")).keys;
 
 export const flvUrl = (stream: string): string => withToken(new URL(`/${stream}.flv`, location.href)).href;
 

@@ -1,50 +1,47 @@
-// The product card over the picture, and how the page words an event.
+// The product cards over the picture, one in each corner at most.
 
 import { h } from "./dom";
-import type { LiveEvent } from "./timeline";
+import type { LiveEvent } from "./event";
+import type { Current } from "./timeline";
+import { money, stock, text, title } from "./words";
 
 const SLOTS = new Set(["top-left", "top-right", "bottom-left", "bottom-right"]);
 
-/** The cards that are set now, by key; the newest one shows. */
-export class Cards {
-  readonly element = h("div", "cards");
-  readonly #shown = new Map<string, LiveEvent>();
-
-  apply(event: LiveEvent): void {
-    if (!event.type.startsWith("card.") || event.key === undefined) return;
-    const current = this.#shown.get(event.key);
-    if (current && current.seq > event.seq) return;
-    if (event.op === "set") this.#shown.set(event.key, event);
-    else this.#shown.delete(event.key);
-    const newest = [...this.#shown.values()].sort((a, b) => a.seq - b.seq).at(-1);
-    this.element.replaceChildren(...(newest ? [card(newest)] : []));
-  }
-
-  clear(): void {
-    this.#shown.clear();
-    this.element.replaceChildren();
-  }
+/** What is to be drawn: each corner's newest card, with the newest word on what is left of it. */
+export function cards({ active }: Current): { event: LiveEvent; stock: number | undefined }[] {
+  const bySlot = new Map<string, LiveEvent>();
+  const shown = active.filter((event) => event.type === "card.show").sort((a, b) => wall(a) - wall(b) || a.seq - b.seq);
+  for (const event of shown) bySlot.set(slot(event), event);
+  return [...bySlot.values()].map((event) => {
+    const told = active.find(({ key, source }) => key === `stock:${text(event, "sku")}` && source === event.source);
+    return { event, stock: told && told.seq > event.seq ? stock(told) : stock(event) };
+  });
 }
 
-function card(event: LiveEvent): HTMLElement {
+export function card(event: LiveEvent, left: number | undefined): HTMLElement {
   const price = money(event, "price_minor");
   const was = money(event, "list_price_minor");
-  const stock = number(event, "stock");
-  const slot = text(event, "slot");
   const element = h(
     "article",
-    `card ${slot && SLOTS.has(slot) ? slot : "bottom-left"}`,
+    `card ${slot(event)}`,
     image(event),
     h(
       "div",
       "card-text",
-      h("h3", "", title(event)),
+      h("h3", "", title(event) ?? "Product"),
       h("p", "card-price", h("strong", "", price ?? ""), was && was !== price ? h("s", "", was) : undefined),
-      stock !== undefined ? h("p", "card-stock", `${stock} left`) : undefined,
+      left === undefined ? undefined : h("p", "card-stock", `${left} left`),
     ),
   );
   element.dataset.event = event.id;
   return element;
+}
+
+const wall = (event: LiveEvent): number => event.time.wall_ms ?? 0;
+
+function slot(event: LiveEvent): string {
+  const asked = text(event, "slot");
+  return asked && SLOTS.has(asked) ? asked : "bottom-left";
 }
 
 function image(event: LiveEvent): HTMLElement | undefined {
@@ -59,60 +56,4 @@ function image(event: LiveEvent): HTMLElement | undefined {
   picture.addEventListener("error", () => picture.remove());
   picture.src = url.href;
   return picture;
-}
-
-const WORDS: Record<string, string> = {
-  "card.show": "Card shown",
-  "card.hide": "Card hidden",
-  "list.set": "Product list",
-  "sale.start": "Sale opened",
-  "sale.end": "Sale ended",
-  "stock.update": "Stock",
-  "price.update": "Price",
-  "coupon.offer": "Coupon offered",
-  "coupon.end": "Coupon ended",
-  "rain.start": "Red packets",
-  "poll.open": "Poll opened",
-  "poll.tally": "Poll tally",
-  "poll.close": "Poll closed",
-  "lottery.open": "Lottery opened",
-  "lottery.draw": "Lottery drawn",
-  "host.set": "Host",
-  "chapter.start": "Chapter",
-  "prompt.show": "Prompt",
-  "gift.send": "Gift",
-  cancel: "Cancelled",
-};
-
-/** The kind of an event in words. */
-export const kind = (event: LiveEvent): string => WORDS[event.type] ?? event.type;
-
-/** What an event is about, in one line. */
-export function detail(event: LiveEvent): string {
-  const stock = event.type === "stock.update" ? number(event, "stock") : undefined;
-  const amount = stock === undefined ? money(event, "price_minor") : `${stock} left`;
-  const parts = [title(event, ""), amount].filter((part) => part);
-  return parts.join(" · ") || event.key || "";
-}
-
-const title = (event: LiveEvent, otherwise = "Product"): string =>
-  text(event, "title") ?? text(event, "name") ?? text(event, "text") ?? text(event, "sku") ?? otherwise;
-
-/** An amount in minor units, in the viewer's own way of writing money. */
-function money(event: LiveEvent, field: string): string | undefined {
-  const minor = number(event, field);
-  const currency = text(event, "currency");
-  if (minor === undefined || !currency || !/^[A-Z]{3}$/.test(currency)) return undefined;
-  const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
-  return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
-}
-
-function text(event: LiveEvent, field: string): string | undefined {
-  const value = event.data?.[field];
-  return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-function number(event: LiveEvent, field: string): number | undefined {
-  const value = event.data?.[field];
-  return typeof value === "number" ? value : undefined;
 }

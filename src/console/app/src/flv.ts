@@ -2,17 +2,22 @@
 
 import Mpegts from "mpegts.js";
 import { flvUrl } from "./api";
+import { type LiveEvent, parseEvent, parseSnapshot, type Snapshot } from "./event";
 import type { Player, Sink, Stats } from "./player";
-import { parseEvent } from "./timeline";
+
 
 const RETRY_MS = 2000;
 /** The server answers a request for a stream that isn't there yet with silence; this much of it says so. */
 const SILENCE_MS = 3000;
 
-/** The AMF0 body of an event's script tag. `ts` is the event's PTS on this FLV's timeline. */
+/** The AMF0 body of an event's script tag. */
 interface LiveEventTag {
+  /** The PTS of the event, or of the moment that a snapshot tells, in ms on this FLV's timeline. */
   ts: number;
+  kind: "ev" | "snap";
   json: string;
+  /** Index and number of a snapshot's parts, if it is too long for one tag. */
+  part?: [number, number];
 }
 
 export class FlvPlayer implements Player {
@@ -24,6 +29,9 @@ export class FlvPlayer implements Player {
   #silence: ReturnType<typeof setTimeout> | undefined;
   /** mpegts.js starts its media clock at the session's first timestamp, which the metadata names. */
   #first_ms = 0;
+  /** Where this FLV's time 0 is on the stream's timeline, which events count on. Every event's tag tells it. */
+  #base_ms = 0;
+  #parts: Snapshot[] = [];
 
   constructor(stream: string, sink: Sink) {
     this.#stream = stream;
@@ -59,6 +67,7 @@ export class FlvPlayer implements Player {
 
   #start(): void {
     this.#sink.state({ kind: "connecting" });
+    this.#base_ms = 0;
     this.#silence = setTimeout(() => this.#sink.state({ kind: "waiting" }), SILENCE_MS);
     const player = Mpegts.createPlayer(
       { type: "flv", isLive: true, url: flvUrl(this.#stream) },
@@ -104,20 +113,42 @@ export class FlvPlayer implements Player {
     this.element.requestVideoFrameCallback(this.#onFrame);
     clearTimeout(this.#silence);
     this.#sink.state({ kind: "live" });
-    // FLV counts whole milliseconds, so rounding takes away only the media clock's float error.
-    this.#sink.shown((Math.round(frame.mediaTime * 1000) + this.#first_ms) * 1000);
+    // FLV counts whole milliseconds, so rounding takes away only the media clock's float error. What stood behind
+    // the millisecond was cut off from the frame's PTS: it may be as late as the end of it.
+    const tag_ms = Math.round(frame.mediaTime * 1000) + this.#first_ms;
+    this.#sink.shown((this.#base_ms + tag_ms) * 1000 + 999);
   };
 
-  /** A tag holds one event, or a snapshot: an array of those that still matter. */
   #onLiveEvent(tag: LiveEventTag): void {
     try {
       const body: unknown = JSON.parse(tag.json);
-      for (const item of Array.isArray(body) ? body : [body]) {
-        const event = parseEvent(item);
-        if (event) this.#sink.event(event, tag.ts * 1000);
-      }
+      if (tag.kind === "snap") this.#onSnapshot(tag, parseSnapshot(body));
+      else this.#onEvent(tag, parseEvent(body));
     } catch (error) {
       console.warn("an event that isn't JSON:", error);
     }
+  }
+
+  #onEvent(tag: LiveEventTag, event: LiveEvent | undefined): void {
+    if (!event) return;
+    this.#align(tag, event.time.pts_us);
+    this.#sink.event(event);
+  }
+
+  /** Each part is a snapshot of some of the events; together they are the truth. */
+  #onSnapshot(tag: LiveEventTag, snapshot: Snapshot | undefined): void {
+    if (!snapshot) return;
+    this.#align(tag, snapshot.pts_us);
+    const [index, count] = tag.part ?? [0, 1];
+    if (index === 0) this.#parts = [];
+    this.#parts.push(snapshot);
+    if (this.#parts.length < count) return;
+    const events = this.#parts.flatMap((part) => part.events);
+    this.#parts = [];
+    this.#sink.snapshot({ ...snapshot, events });
+  }
+
+  #align(tag: LiveEventTag, pts_us: number | undefined): void {
+    if (pts_us !== undefined) this.#base_ms = Math.floor(pts_us / 1000) - tag.ts;
   }
 }

@@ -1,10 +1,12 @@
 // The page: one stream at a time, its picture and its events.
 
 import "./style.css";
-import { listStreams, type StreamInfo } from "./api";
+import { eventKeys, listStreams, serverTime, type StreamInfo } from "./api";
+import { ServerClock } from "./clock";
 import { FlvPlayer } from "./flv";
 import { MoqPlayer } from "./moq";
 import type { Player, Sink, State } from "./player";
+import { Signatures, type Verdict } from "./signature";
 import { type Carriage, type Fired, Timeline } from "./timeline";
 import { View } from "./view";
 
@@ -12,6 +14,8 @@ const LIST_EVERY_MS = 3000;
 /** Without a new frame for this long, the publisher is taken to be gone. */
 const STILL_S_MAX = 2;
 const KEPT_MAX = 1000;
+/** Countdowns and events of the wall clock need no frame. */
+const TICK_MS = 200;
 
 /** What tests read. */
 interface Probe {
@@ -21,7 +25,15 @@ interface Probe {
   frames: number;
   /** The PTS of the latest of them, oldest first. */
   shown_us: number[];
-  events: { id: string; pts_us?: number; shown_pts_us?: number; carriage: Carriage; replay: boolean }[];
+  events: {
+    id: string;
+    pts_us?: number;
+    shown_pts_us?: number;
+    carriage: Carriage;
+    replay: boolean;
+    /** Once it is known. */
+    verdict?: Verdict;
+  }[];
 }
 
 declare global {
@@ -33,6 +45,8 @@ declare global {
 class Page {
   readonly probe: Probe = { state: "connecting", message: undefined, frames: 0, shown_us: [], events: [] };
   readonly #view: View;
+  readonly #clock = new ServerClock(serverTime);
+  readonly #signatures = new Signatures(eventKeys);
   #stream: string | undefined;
   #carriage: Carriage;
   #muted = true;
@@ -59,6 +73,7 @@ class Page {
     this.#play();
     void this.#follow();
     this.#measure();
+    setInterval(() => this.#tick(), TICK_MS);
   }
 
   /** Keeps the list of streams fresh, and starts with its first when the URL named none. */
@@ -91,12 +106,12 @@ class Page {
 
   #play(): void {
     this.#player?.close();
-    this.#timeline?.close();
     this.#player = undefined;
+    this.#timeline = undefined;
     this.#still_s = 0;
     this.#setState({ kind: "connecting" });
     if (this.#stream !== undefined) {
-      const timeline = new Timeline(this.#carriage, (fired) => this.#fired(fired));
+      const timeline = new Timeline(this.#stream, this.#carriage, this.#clock.now, (fired) => this.#fired(fired));
       this.#timeline = timeline;
       const sink: Sink = {
         state: (state) => this.#setState(state),
@@ -106,13 +121,21 @@ class Page {
           this.probe.shown_us.push(pts_us);
           if (this.probe.shown_us.length > KEPT_MAX) this.probe.shown_us.shift();
           timeline.shown(pts_us);
+          this.#view.room(timeline.current());
         },
-        event: (event, pts_us) => timeline.add(event, pts_us),
+        event: (event) => timeline.add(event),
+        snapshot: (snapshot) => timeline.replace(snapshot),
       };
       this.#player = this.#carriage === "moq" ? new MoqPlayer(this.#stream, sink) : new FlvPlayer(this.#stream, sink);
       this.#player.setMuted(this.#muted);
     }
     this.#view.play(this.#stream, this.#carriage, this.#player?.element);
+    this.#tick();
+  }
+
+  #tick(): void {
+    this.#timeline?.tick();
+    this.#view.room(this.#timeline?.current());
   }
 
   #setState(said: State): void {
@@ -127,9 +150,12 @@ class Page {
 
   #fired(fired: Fired): void {
     const { event, ...when } = fired;
-    this.probe.events.push({ id: event.id, ...when });
+    const seen: Probe["events"][number] = { id: event.id, ...when };
+    this.probe.events.push(seen);
     if (this.probe.events.length > KEPT_MAX) this.probe.events.shift();
-    this.#view.fired(fired);
+    const verdict = this.#signatures.check(event);
+    void verdict.then((verdict) => (seen.verdict = verdict));
+    this.#view.fired(fired, verdict);
   }
 
   #measure(): void {

@@ -3,8 +3,8 @@
 import { Hang, Net, Signals } from "@moq/watch";
 import MoqWatch from "@moq/watch/element";
 import { type MoqEndpoint, moqEndpoint, withToken } from "./api";
+import { type LiveEvent, parseEvent } from "./event";
 import type { Player, Sink, State, Stats } from "./player";
-import { parseEvent } from "./timeline";
 
 // Between the catalog (100) and audio (80): an event is small, and must not wait behind pictures.
 const EVENTS_PRIORITY = (Hang.Catalog.PRIORITY.catalog + Hang.Catalog.PRIORITY.audio) / 2;
@@ -93,37 +93,57 @@ export class MoqPlayer implements Player {
     if (!broadcast) return;
     const track = broadcast.track("events").subscribe({ priority: EVENTS_PRIORITY });
     effect.cleanup(() => track.close());
+    const groups = new EventGroups(this.#sink);
     effect.spawn(async () => {
       try {
         for (;;) {
           const group = await Promise.race([effect.cancel, track.recvGroup()]);
           if (!group) return;
-          effect.spawn(() => this.#readGroup(group));
+          effect.spawn(() => groups.read(group));
         }
       } catch (error) {
         console.warn("no events on this stream:", error);
       }
     });
   }
+}
 
-  async #readGroup(group: { readJson(): Promise<unknown> }): Promise<void> {
+/** The groups of one subscription. Each begins with all records that still matter. */
+class EventGroups {
+  readonly #sink: Sink;
+  /** The newest group that began. */
+  #newest = -1;
+  /** At first, and after a group was cut short, there may be events that never came. */
+  #missing = true;
+
+  constructor(sink: Sink) {
+    this.#sink = sink;
+  }
+
+  async read(group: { sequence: number; readJson(): Promise<unknown> }): Promise<void> {
     try {
-      for (let records = await group.readJson(); records !== undefined; records = await group.readJson()) {
-        if (Array.isArray(records)) for (const record of records) this.#record(record);
+      const first = records(await group.readJson());
+      if (this.#missing && group.sequence > this.#newest) {
+        this.#missing = false;
+        this.#sink.snapshot({ events: first });
+      } else {
+        for (const event of first) this.#sink.event(event);
+      }
+      this.#newest = Math.max(this.#newest, group.sequence);
+      for (let next = await group.readJson(); next !== undefined; next = await group.readJson()) {
+        for (const event of records(next)) this.#sink.event(event);
       }
     } catch (error) {
-      // A group may be cut short; the next one starts with every record that still matters.
+      this.#missing = true;
       console.debug("event group ended early:", error);
     }
   }
+}
 
-  /** One MSF event timeline record. Keys were lower case before draft 01, and readers accept both. */
-  #record(record: { M?: number; m?: number; data?: unknown }): void {
-    const event = parseEvent(record.data);
-    if (!event) return;
-    const ms = record.M ?? record.m;
-    this.#sink.event(event, event.time.pts_us ?? (ms === undefined ? undefined : ms * 1000));
-  }
+/** The events of MSF event timeline records. */
+function records(value: unknown): LiveEvent[] {
+  const events = Array.isArray(value) ? value.map((record: { data?: unknown } | null) => parseEvent(record?.data)) : [];
+  return events.filter((event) => event !== undefined);
 }
 
 /** Calls `ask` until it succeeds or `signal` aborts. */

@@ -1,6 +1,6 @@
 // What both ways to play a stream have in common.
 
-import type { LiveEvent } from "./timeline";
+import type { LiveEvent, Snapshot } from "./event";
 
 export type State =
   | { kind: "connecting" }
@@ -11,10 +11,12 @@ export type State =
 /** Where a player reports to. */
 export interface Sink {
   state(state: State): void;
-  /** The frame with this PTS is on the screen now. */
+  /** The frame with this PTS, on the stream's timeline, is on the screen now. */
   shown(pts_us: number): void;
-  /** An event arrived; `pts_us` is its place on the timeline that `shown` counts on. */
-  event(event: LiveEvent, pts_us: number | undefined): void;
+  /** An event arrived. */
+  event(event: LiveEvent): void;
+  /** What a joiner is told; anything known before that is not in it is gone. */
+  snapshot(snapshot: Pick<Snapshot, "events"> & Partial<Snapshot>): void;
 }
 
 export interface Stats {

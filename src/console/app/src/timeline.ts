@@ -1,63 +1,69 @@
-// When an event fires: on the first displayed frame whose PTS has reached it.
+// What a viewer sees of a stream's events: each fires on the first displayed frame whose PTS has reached it, or at
+// its UTC instant by the server's clock; what they leave is the room's state.
 
-export interface LiveEvent {
-  id: string;
-  seq: number;
-  type: string;
-  op: "set" | "delete" | "fire";
-  key?: string;
-  time: { mode: "pts" | "wall" | "asap"; pts_us?: number; wall_ms?: number; expires_ms?: number };
-  data?: Record<string, unknown>;
-}
+import type { LiveEvent, Moment, Snapshot } from "./event";
+import { Room } from "./room";
 
 export type Carriage = "moq" | "flv";
 
-/** An event at the moment the viewer sees it. Times are on the carriage's own timeline. */
+/** An event at the moment the viewer sees it. */
 export interface Fired {
   event: LiveEvent;
   carriage: Carriage;
   pts_us: number | undefined;
   shown_pts_us: number | undefined;
-  /** It happened before this viewer's first frame: state to catch up with, not news. */
+  /** It happened before this viewer came: state to catch up with, not news. */
   replay: boolean;
 }
 
-const PENDING_MAX = 256;
+/** What is so where the viewer is. */
+export interface Current {
+  now: Moment;
+  /** The keyed state. */
+  active: LiveEvent[];
+  /** One-shots that are announced or go on. */
+  oneShots: LiveEvent[];
+}
+
 const SEEN_MAX = 4096;
 /** A PTS this far behind the last one is another timeline: the server was restarted. */
 const RESTART_US = 2_000_000;
 
 export class Timeline {
   readonly #carriage: Carriage;
+  readonly #clock: () => number;
   readonly #fire: (fired: Fired) => void;
+  /** The room's own events, and those for all rooms. */
+  readonly #rooms: Map<string, Room>;
+  /** Ids of what has fired. */
   readonly #seen = new Set<string>();
-  readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
-  #pending: { event: LiveEvent; pts_us: number }[] = [];
+  readonly #joined_ms: number;
   #first_us: number | undefined;
   #shown_us: number | undefined;
 
-  constructor(carriage: Carriage, fire: (fired: Fired) => void) {
+  /** `clock` tells the server's time in UTC milliseconds. */
+  constructor(stream: string, carriage: Carriage, clock: () => number, fire: (fired: Fired) => void) {
     this.#carriage = carriage;
+    this.#clock = clock;
     this.#fire = fire;
+    this.#joined_ms = clock();
+    this.#rooms = new Map([stream, `${stream.split("/")[0]}/_global`].map((source) => [source, new Room()]));
   }
 
-  /** Takes an event off the wire; one that was seen before is ignored, as every carriage repeats. */
-  add(event: LiveEvent, pts_us: number | undefined): void {
-    if (this.#seen.has(event.id)) return;
-    this.#remember(event.id);
-    if (event.time.expires_ms !== undefined && event.time.expires_ms <= Date.now()) return;
-    if (event.type === "cancel") this.#cancel(String(event.data?.ref));
+  /** Takes an event off the wire; every carriage repeats. */
+  add(event: LiveEvent): void {
+    this.#rooms.get(event.source)?.apply(event);
+    this.tick();
+  }
 
-    if (event.time.mode === "wall" && event.time.wall_ms !== undefined) {
-      this.#at(event, event.time.wall_ms);
-    } else if (event.time.mode === "asap" || pts_us === undefined) {
-      this.#emit(event, undefined, false);
-    } else {
-      this.#pending.push({ event, pts_us });
-      this.#pending.sort((a, b) => a.pts_us - b.pts_us || a.event.seq - b.event.seq);
-      // A hidden page shows no frames, so it may fall behind; of a key's values the newest counts.
-      if (this.#pending.length > PENDING_MAX) this.#pending.shift();
+  /** Takes what a joiner is told, for the whole truth. */
+  replace(snapshot: Pick<Snapshot, "events"> & Partial<Snapshot>): void {
+    const now = this.#now();
+    for (const [source, room] of this.#rooms) {
+      const events = snapshot.events.filter((event) => event.source === source);
+      room.replace(events, now, source === snapshot.source ? snapshot : {});
     }
+    this.tick();
   }
 
   /** The frame with this PTS is on the screen now. */
@@ -65,57 +71,43 @@ export class Timeline {
     const restarted = this.#shown_us !== undefined && pts_us < this.#shown_us - RESTART_US;
     if (this.#first_us === undefined || restarted) this.#first_us = pts_us;
     this.#shown_us = pts_us;
-    const first_us = this.#first_us;
-    const later = this.#pending.findIndex((due) => due.pts_us > pts_us);
-    const due = this.#pending.splice(0, later < 0 ? this.#pending.length : later);
-    for (const { event, pts_us: at } of due) this.#emit(event, at, at < first_us);
+    this.tick();
   }
 
-  close(): void {
-    for (const timer of this.#timers.values()) clearTimeout(timer);
-    this.#timers.clear();
-    this.#pending = [];
+  /** Fires what is due; to be called now and then, for what waits for no frame. */
+  tick(): void {
+    const now = this.#now();
+    const rooms = [...this.#rooms.values()];
+    const due = rooms.flatMap((room) => room.fired(now)).filter((event) => !this.#seen.has(event.id));
+    for (const room of rooms) room.advance(now);
+    due.sort((a, b) => (a.time.pts_us ?? 0) - (b.time.pts_us ?? 0) || a.seq - b.seq);
+    for (const event of due) {
+      this.#remember(event.id);
+      const { mode, pts_us } = event.time;
+      const at_us = mode === "pts" ? pts_us : undefined;
+      this.#fire({ event, carriage: this.#carriage, pts_us: at_us, shown_pts_us: this.#shown_us, replay: this.#isOld(event) });
+    }
   }
 
-  #emit(event: LiveEvent, pts_us: number | undefined, replay: boolean): void {
-    this.#fire({ event, carriage: this.#carriage, pts_us, shown_pts_us: this.#shown_us, replay });
+  current(): Current {
+    const now = this.#now();
+    const rooms = [...this.#rooms.values()];
+    return { now, active: rooms.flatMap((room) => room.active(now)), oneShots: rooms.flatMap((room) => room.oneShots(now)) };
   }
 
-  #at(event: LiveEvent, wall_ms: number): void {
-    const wait_ms = wall_ms - Date.now();
-    if (wait_ms <= 0) return this.#emit(event, undefined, true);
-    if (this.#timers.size >= PENDING_MAX) return;
-    const timer = setTimeout(() => {
-      this.#timers.delete(event.id);
-      this.#emit(event, undefined, false);
-    }, Math.min(wait_ms, 2 ** 31 - 1));
-    this.#timers.set(event.id, timer);
+  /** Before the first frame no event of a frame has fired. */
+  #now(): Moment {
+    return { pts_us: this.#shown_us ?? -Infinity, wall_ms: this.#clock() };
   }
 
-  #cancel(id: string): void {
-    this.#pending = this.#pending.filter((due) => due.event.id !== id);
-    clearTimeout(this.#timers.get(id));
-    this.#timers.delete(id);
+  #isOld({ time }: LiveEvent): boolean {
+    if (time.mode === "pts") return (time.pts_us ?? 0) < (this.#first_us ?? 0);
+    return (time.wall_ms ?? Infinity) < this.#joined_ms;
   }
 
   #remember(id: string): void {
     this.#seen.add(id);
-    if (this.#seen.size <= SEEN_MAX) return;
     const [oldest] = this.#seen;
-    if (oldest !== undefined) this.#seen.delete(oldest);
+    if (this.#seen.size > SEEN_MAX && oldest !== undefined) this.#seen.delete(oldest);
   }
-}
-
-/** An event from the wire, or undefined for what is not one. */
-export function parseEvent(value: unknown): LiveEvent | undefined {
-  const event = value as Partial<LiveEvent> | null;
-  const sound =
-    typeof event === "object" &&
-    event !== null &&
-    typeof event.id === "string" &&
-    typeof event.seq === "number" &&
-    typeof event.type === "string" &&
-    typeof event.time === "object" &&
-    event.time !== null;
-  return sound ? (event as LiveEvent) : undefined;
 }

@@ -1,10 +1,13 @@
 // The page's parts and what they show. It decides nothing: `main.ts` does.
 
 import type { StreamInfo } from "./api";
-import { Cards, detail, kind } from "./card";
+import { card, cards } from "./card";
 import { button, h } from "./dom";
+import { clock, rain, type Tile, tiles } from "./now";
 import type { State, Stats } from "./player";
-import type { Carriage, Fired } from "./timeline";
+import type { Verdict } from "./signature";
+import type { Carriage, Current, Fired } from "./timeline";
+import { detail, kind } from "./words";
 
 const EVENTS_SHOWN_MAX = 100;
 const CARRIAGES: [Carriage, string][] = [
@@ -19,14 +22,17 @@ export interface Actions {
 }
 
 export class View {
-  readonly cards = new Cards();
   readonly #actions: Actions;
   readonly #pill = h("span", "pill");
   readonly #streams = h("ul", "streams");
   readonly #title = h("h1", "title");
   readonly #picture = h("div", "picture");
+  readonly #cards = new Part("div", "cards");
+  readonly #rain = new Part("div", "rains");
   readonly #notice = h("div", "notice");
   readonly #stats = h("p", "stats");
+  readonly #clock = new Part("p", "stats");
+  readonly #tiles = new Part("dl", "tiles");
   readonly #events = h("ol", "events");
   readonly #sound: HTMLButtonElement;
   readonly #carriages: Map<Carriage, HTMLButtonElement>;
@@ -38,7 +44,7 @@ export class View {
     this.#sound = button("ghost", "", () => this.#toggleSound());
     this.#labelSound();
     this.#carriages = new Map(CARRIAGES.map(([id, label]) => [id, button("", label, () => actions.carry(id))]));
-    this.#stage = h("div", "stage", this.#picture, this.cards.element, this.#notice);
+    this.#stage = h("div", "stage", this.#picture, this.#cards.element, this.#rain.element, this.#notice);
     this.#notice.setAttribute("role", "status");
     this.#events.setAttribute("aria-label", "Events");
 
@@ -47,7 +53,7 @@ export class View {
       h(
         "div",
         "columns",
-        h("section", "", this.#stage, this.#bar(), h("nav", "panel", h("h2", "", "Streams"), this.#streams)),
+        h("section", "", this.#stage, this.#bar(), this.#tiles.element, h("nav", "panel", h("h2", "", "Streams"), this.#streams)),
         h("aside", "panel", h("h2", "", "Events"), this.#events),
       ),
     );
@@ -58,7 +64,7 @@ export class View {
     choice.setAttribute("role", "group");
     choice.setAttribute("aria-label", "Play over");
     const full = button("ghost", "Full screen", () => void this.#stage.requestFullscreen());
-    return h("div", "bar", h("div", "about", this.#title, this.#stats), h("div", "controls", choice, this.#sound, full));
+    return h("div", "bar", h("div", "about", this.#title, this.#stats, this.#clock.element), h("div", "controls", choice, this.#sound, full));
   }
 
   streams(list: StreamInfo[], current: string | undefined): void {
@@ -76,7 +82,6 @@ export class View {
   play(stream: string | undefined, carriage: Carriage, picture: HTMLElement | undefined): void {
     this.#title.textContent = stream ?? "";
     this.#picture.replaceChildren(...(picture ? [picture] : []));
-    this.cards.clear();
     this.#events.replaceChildren(h("li", "quiet", "Events appear here with the frame they belong to."));
     for (const [id, element] of this.#carriages) element.setAttribute("aria-pressed", String(id === carriage));
   }
@@ -96,21 +101,38 @@ export class View {
     this.#stats.textContent = parts?.filter((part) => part).join("  ·  ") ?? "";
   }
 
-  fired(fired: Fired): void {
-    this.cards.apply(fired.event);
+  /** Shows what is so; cheap when nothing changed. */
+  room(current: Current | undefined): void {
+    const shown = current ? cards(current) : [];
+    const key = shown.map(({ event, stock }) => `${event.id} ${stock}`).join();
+    this.#cards.show(key, () => shown.map(({ event, stock }) => card(event, stock)));
+    const falls = current && rain(current);
+    this.#rain.show(falls, (text) => [h("p", "rain", text)]);
+    this.#clock.show(current && clock(current), (text) => [text]);
+    const now = current ? tiles(current) : [];
+    this.#tiles.show(JSON.stringify(now), () => now.map(tile));
+  }
+
+  fired(fired: Fired, verdict: Promise<Verdict>): void {
     if (fired.event.type === "clock") return;
     this.#events.querySelector(".quiet")?.remove();
+    const mark = h("span", "event-mark");
     const item = h(
       "li",
       fired.replay ? "event replay" : "event",
       h("span", "event-kind", kind(fired.event)),
       h("span", "event-time", fired.replay ? "earlier" : new Date().toLocaleTimeString()),
       h("span", "event-detail", detail(fired.event)),
+      mark,
     );
     item.dataset.noun = fired.event.type.split(".")[0];
     item.title = `${fired.event.type} ${fired.event.id} over ${fired.carriage}`;
     this.#events.prepend(item);
     while (this.#events.children.length > EVENTS_SHOWN_MAX) this.#events.lastElementChild?.remove();
+    void verdict.then((verdict) => {
+      mark.dataset.verdict = verdict;
+      mark.textContent = VERDICTS[verdict];
+    });
   }
 
   #toggleSound(): void {
@@ -123,6 +145,31 @@ export class View {
     this.#sound.textContent = this.#muted ? "Sound on" : "Mute";
   }
 }
+
+/** A part of the page that is built anew only when what it says has changed. */
+class Part {
+  readonly element: HTMLElement;
+  #shown = "";
+
+  constructor(tag: "div" | "dl" | "p", className: string) {
+    this.element = h(tag, className);
+  }
+
+  show(what: string | undefined, build: (what: string) => (Node | string)[]): void {
+    if ((what ?? "") === this.#shown) return;
+    this.#shown = what ?? "";
+    this.element.replaceChildren(...(what ? build(what) : []));
+  }
+}
+
+const tile = ({ label, value, more }: Tile): HTMLElement =>
+  h("div", "tile", h("dt", "", label), h("dd", "tile-value", value), more ? h("dd", "tile-more", more) : undefined);
+
+const VERDICTS: Record<Verdict, string> = {
+  verified: "signed",
+  refuted: "signature wrong",
+  unchecked: "not checked",
+};
 
 const LABELS: Record<State["kind"], string> = {
   connecting: "Connecting",

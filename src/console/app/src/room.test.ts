@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { LiveEvent, Moment } from "./event";
+import { Room } from "./room";
+import { at, cancel, event, fire } from "./testing";
+
+const moment = (ms: number): Moment => ({ pts_us: ms * 1000, wall_ms: ms });
+
+function room(events: LiveEvent[], now: Moment): Room {
+  const room = new Room();
+  for (const event of events) {
+    room.apply(event);
+    room.advance(now);
+  }
+  return room;
+}
+
+const ids = (events: LiveEvent[]): string[] => events.map((event) => event.id);
+const state = (room: Room, now: Moment) => ({ active: ids(room.active(now)).sort(), oneShots: ids(room.oneShots(now)) });
+
+/** A different order each time, the same for the same seed. */
+function shuffled<T>(items: T[], seed: number): T[] {
+  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
+  const keyed = items.map((item) => ({ item, place: random() }));
+  return keyed.sort((a, b) => a.place - b.place).map(({ item }) => item);
+}
+
+const HISTORY = [
+  event("old card", 1, { time: at(10_000) }),
+  event("new card", 2, { time: at(20_000) }),
+  event("coming card", 3, { time: at(900_000) }),
+  event("sale", 4, { type: "sale.start", key: "sale:1", time: at(30_000) }),
+  event("sale end", 5, { type: "sale.end", op: "delete", key: "sale:1", time: at(40_000) }),
+  event("theme", 6, { type: "theme.set", key: "theme", time: at(30_000) }),
+  event("stop theme", 7, cancel("theme", at(50_000))),
+  event("expired", 8, { type: "coupon.offer", key: "coupon:1", time: { ...at(30_000), expires_ms: 60 } }),
+  event("poll", 9, { type: "poll.open", key: "poll:1" }),
+  event("tally", 10, { type: "poll.tally", key: "poll:1:tally" }),
+  event("poll end", 11, { type: "poll.close", op: "delete", key: "poll:1" }),
+  event("late tally", 12, { type: "poll.tally", key: "poll:2:tally" }),
+  event("rain", 13, fire("rain.start", { time: { mode: "wall", wall_ms: 90, duration_ms: 50 } })),
+  event("past rain", 14, fire("rain.start", { time: { mode: "wall", wall_ms: 10, duration_ms: 20 } })),
+  event("coming rain", 15, fire("rain.start", { time: { mode: "wall", wall_ms: 500, duration_ms: 20 } })),
+  event("dropped rain", 16, fire("rain.start", { time: { mode: "wall", wall_ms: 600, duration_ms: 20 } })),
+  event("gift", 17, { ...fire("gift.send", { time: at(20_000) }), supersedes: ["dropped rain"] }),
+];
+
+test("any order and number of the same events leave the same state", () => {
+  const now = moment(100);
+  const expected = { active: ["late tally", "new card"], oneShots: ["rain", "coming rain"] };
+  for (let seed = 1; seed <= 300; seed++) {
+    const events = shuffled([...HISTORY, ...shuffled(HISTORY, seed).slice(0, 8)], seed);
+    assert.deepEqual(state(room(events, now), now), expected, `seed ${seed}`);
+  }
+});
+
+test("a snapshot over any part of it leaves the same state", () => {
+  const now = moment(100);
+  const truth = HISTORY.filter(({ id }) => ["new card", "coming card", "late tally", "rain", "coming rain"].includes(id));
+  const marks = { deleted: { "sale:1": 5, theme: 6, "coupon:1": 8, "poll:1": 11 }, dropped: { theme: 50, "dropped rain": 0 } };
+  for (let seed = 1; seed <= 300; seed++) {
+    const before = shuffled(HISTORY, seed).slice(0, seed % HISTORY.length);
+    const built = room(before, now);
+    built.replace(truth, now, marks);
+    for (const late of shuffled(HISTORY, seed + 1).slice(0, 5)) built.apply(late);
+    built.advance(now);
+    assert.deepEqual(state(built, now), { active: ["late tally", "new card"], oneShots: ["rain", "coming rain"] }, `seed ${seed}`);
+  }
+});
+
+test("state that a snapshot no longer has is gone, also without its mark", () => {
+  const built = room([event("a", 1), event("b", 2, { key: "card:left" })], moment(1));
+  built.replace([event("b", 2, { key: "card:left" })], moment(1));
+  assert.deepEqual(ids(built.active(moment(1))), ["b"]);
+});
+
+test("a one-shot that is over for the sender still comes here", () => {
+  const built = room([event("gift", 1, fire("gift.send", { time: at(50_000) }))], moment(1));
+  built.replace([], moment(1));
+  assert.deepEqual(ids(built.fired(moment(50))), ["gift"]);
+});
+
+test("a tally goes with its poll, and the next poll of that name begins without one", () => {
+  const open = event("open", 1, { type: "poll.open", key: "poll:P7" });
+  const tally = event("tally", 2, { type: "poll.tally", key: "poll:P7:tally" });
+  const close = event("close", 3, { type: "poll.close", op: "delete", key: "poll:P7" });
+  const again = event("again", 4, { type: "poll.open", key: "poll:P7" });
+  const now = moment(1);
+  assert.deepEqual(ids(room([open, tally], now).active(now)), ["open", "tally"]);
+  assert.deepEqual(ids(room([open, tally, close], now).active(now)), []);
+  assert.deepEqual(ids(room([open, close, tally, again], now).active(now)), ["again"]);
+});
+
+test("what expires is gone from that millisecond on, and what it replaced stays gone", () => {
+  const offer = event("offer", 2, { key: "coupon:1", time: { ...at(0), expires_ms: 100 } });
+  const built = room([event("before", 1, { key: "coupon:1" }), offer], moment(0));
+  built.advance(moment(99));
+  assert.deepEqual(ids(built.active(moment(99))), ["offer"]);
+  built.advance(moment(100));
+  assert.deepEqual(ids(built.active(moment(100))), []);
+  built.apply(event("before", 1, { key: "coupon:1" }));
+  assert.deepEqual(ids(built.active(moment(100))), []);
+});
+
+test("cancelling an announced event leaves the key as it was", () => {
+  const built = room([event("a", 1), event("b", 2, { time: at(900_000) }), event("stop", 3, cancel("b", at(50_000)))], moment(60));
+  assert.deepEqual(ids(built.active(moment(1000))), ["a"]);
+});
+
+test("a one-shot ends by the clock that triggered it", () => {
+  const wall = event("wall", 1, fire("rain.start", { time: { mode: "wall", wall_ms: 10, duration_ms: 5 } }));
+  const pts = event("pts", 2, fire("rain.start", { time: { ...at(10_000), duration_ms: 5 } }));
+  const built = room([wall, pts], moment(0));
+  assert.deepEqual(ids(built.oneShots({ pts_us: 14_999, wall_ms: 20 })), ["pts"]);
+  assert.deepEqual(ids(built.oneShots({ pts_us: 15_000, wall_ms: 14 })), ["wall"]);
+});
