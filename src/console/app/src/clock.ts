@@ -22,7 +22,10 @@ export class ServerClock {
   }
 }
 
-/** When, by the server's clock, the page's time 0 was. Of several round trips the shortest errs least, by half of itself at most. */
+/**
+ * When, by the server's clock, the page's time 0 was. Of several round trips the shortest errs least: by half of
+ * itself at most.
+ */
 export async function measure(ask: () => Promise<number>): Promise<number> {
   let best = { trip_ms: Infinity, origin_ms: 0 };
   for (let round = 0; round < ROUNDS; round++) {

@@ -12,24 +12,26 @@ export interface Tile {
 }
 
 /** The sales, coupons, polls, chapter and host of this moment. */
-export function tiles({ active, now }: Current): Tile[] {
+export function tiles({ active, coming, now }: Current): Tile[] {
   const of = (type: string) => active.filter((event) => event.type === type);
+  const keys = new Set(active.map((event) => event.key));
+  const announced = coming.filter((event) => event.type === "sale.start" && !keys.has(event.key));
   return [
-    ...of("sale.start").map((event) => sale(event, now.wall_ms)),
+    ...[...of("sale.start"), ...announced].map((event) => sale(event, now.wall_ms)),
     ...of("coupon.offer").flatMap((event) => coupon(event, now.wall_ms)),
     ...of("poll.open").map((event) => poll(event, active)),
     ...of("chapter.start").map((event) => ({
-      label: "Chapter",
+      label: ["Chapter", number(event, "number")].join(" "),
       value: title(event) ?? "",
-      more: number(event, "number")?.toString(),
+      more: undefined,
     })),
     ...of("host.set").map((event) => ({ label: "Host", value: title(event) ?? "", more: text(event, "role") })),
   ];
 }
 
 /** The rain of red packets that is announced or falls. */
-export function rain({ oneShots, now }: Current): string | undefined {
-  const event = oneShots.find((event) => event.type === "rain.start");
+export function rain({ running, coming, now }: Current): string | undefined {
+  const event = [...running, ...coming].find((event) => event.type === "rain.start");
   if (!event) return undefined;
   const starts_ms = event.time.wall_ms ?? 0;
   if (starts_ms > now.wall_ms) return `Red packets in ${left(starts_ms - now.wall_ms)}`;
@@ -44,13 +46,11 @@ export function clock({ active }: Current): string | undefined {
 }
 
 function sale(event: LiveEvent, now_ms: number): Tile {
-  const was = money(event, "list_price_minor");
-  const price = [money(event, "price_minor"), was && `was ${was}`].filter((part) => part).join(", ");
-  const value = [title(event), price].filter((part) => part).join(" · ");
-  return { label: "Sale", value: value || (event.key ?? ""), more: window(event, now_ms) };
+  const value = [title(event), money(event, "price_minor")].filter((part) => part).join(" · ");
+  return { label: "Sale", value: value || (event.key ?? ""), more: phase(event, now_ms) };
 }
 
-function window(event: LiveEvent, now_ms: number): string | undefined {
+function phase(event: LiveEvent, now_ms: number): string | undefined {
   const opens_ms = number(event, "opens_ms");
   const closes_ms = number(event, "closes_ms");
   if (opens_ms !== undefined && now_ms < opens_ms) return `opens in ${left(opens_ms - now_ms)}`;
@@ -67,7 +67,8 @@ function coupon(event: LiveEvent, now_ms: number): Tile[] {
   if (typeof from_ms === "number" && from_ms > now_ms) {
     return [{ label: "Coupon", value, more: `to claim in ${left(from_ms - now_ms)}` }];
   }
-  return [{ label: "Coupon", value, more: typeof to_ms === "number" ? `to claim for ${left(to_ms - now_ms)}` : undefined }];
+  const more = typeof to_ms === "number" ? `to claim for ${left(to_ms - now_ms)}` : undefined;
+  return [{ label: "Coupon", value, more }];
 }
 
 function poll(event: LiveEvent, active: LiveEvent[]): Tile {

@@ -28,7 +28,7 @@ export class Room {
   /** Takes a joiner's events for the truth: state that is not among them is gone, even if its end was missed. */
   replace(events: LiveEvent[], now: Moment, marks: Partial<Pick<Snapshot, "deleted" | "dropped">> = {}): void {
     // The sender is ahead of the screen: one-shots that are over for him may still have to come here.
-    const due = this.#sorted().filter((event) => event.op === "fire" && event.time.mode === "pts" && !hasFired(event, now));
+    const due = this.coming(now).filter((event) => event.op === "fire" && event.time.mode === "pts");
     this.#events = new Map();
     for (const [key, seq] of Object.entries(marks.deleted ?? {})) this.#markDeleted(key, seq);
     for (const [id, at_ms] of Object.entries(marks.dropped ?? {})) this.#markDropped(id, at_ms);
@@ -52,10 +52,14 @@ export class Room {
     return [...active.values()];
   }
 
-  /** One-shots that are announced or go on. */
-  oneShots(now: Moment): LiveEvent[] {
-    const matters = (event: LiveEvent) => (hasFired(event, now) ? isRunning(event, now) : !hasExpired(event, now));
-    return this.#sorted().filter((event) => event.op === "fire" && matters(event));
+  /** Events whose time is yet to come. */
+  coming(now: Moment): LiveEvent[] {
+    return this.#sorted().filter((event) => !hasFired(event, now) && !hasExpired(event, now));
+  }
+
+  /** One-shots that go on. */
+  running(now: Moment): LiveEvent[] {
+    return this.#sorted().filter((event) => isRunning(event, now));
   }
 
   /** Forgets what is over. */

@@ -34,5 +34,6 @@ test("without keys nothing is said", async () => {
 });
 
 test("the canonical form sorts keys by their bytes, also those that look like numbers", () => {
-  assert.equal(canonical({ b: [1, { z: "é\n", a: true }], a: -1, "10": 0, "9": 0, B: {} }), '{"10":0,"9":0,"B":{},"a":-1,"b":[1,{"a":true,"z":"é\\n"}]}');
+  const value = { b: [1, { z: "é\n", a: true }], a: -1, "9": 0, "10": 0, B: {} };
+  assert.equal(canonical(value), '{"10":0,"9":0,"B":{},"a":-1,"b":[1,{"a":true,"z":"é\\n"}]}');
 });

@@ -10,9 +10,17 @@ export function event(id: string, seq: number, rest: Partial<LiveEvent> = {}): L
   return { ...base, time: { mode: "pts", pts_us: 0, wall_ms: 0 }, ...rest };
 }
 
+/** A frame's time, with the UTC that a room clock would have said. */
 export const at = (pts_us: number): LiveEvent["time"] => ({ mode: "pts", pts_us, wall_ms: Math.floor(pts_us / 1000) });
 
-export const fire = (type: string, rest: Partial<LiveEvent> = {}): Partial<LiveEvent> => ({ type, op: "fire", key: undefined, ...rest });
+/** For `event`: a one-shot. */
+export const fire = (type: string, rest: Partial<LiveEvent> = {}): Partial<LiveEvent> => ({
+  type,
+  op: "fire",
+  key: undefined,
+  ...rest,
+});
 
+/** For `event`: stops the one with the id `ref`. */
 export const cancel = (ref: string, time: LiveEvent["time"] = { mode: "asap", wall_ms: 0 }): Partial<LiveEvent> =>
   fire("cancel", { data: { ref }, time });

@@ -69,13 +69,14 @@ test("an event of the wall clock fires at its time and ends by itself", () => {
   clock.ms = 4_999;
   line.tick();
   assert.deepEqual(ids(), []);
-  assert.equal(line.current().oneShots.length, 1);
+  assert.equal(line.current().coming.length, 1);
   clock.ms = 5_000;
   line.tick();
   assert.deepEqual(ids(), ["rain"]);
+  assert.equal(line.current().running.length, 1);
   clock.ms = 8_000;
   line.tick();
-  assert.equal(line.current().oneShots.length, 0);
+  assert.equal(line.current().running.length, 0);
 });
 
 test("events for all rooms count by themselves, and those of another stream not at all", () => {

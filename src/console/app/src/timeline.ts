@@ -21,8 +21,10 @@ export interface Current {
   now: Moment;
   /** The keyed state. */
   active: LiveEvent[];
-  /** One-shots that are announced or go on. */
-  oneShots: LiveEvent[];
+  /** Announced, of any kind. */
+  coming: LiveEvent[];
+  /** One-shots that go on. */
+  running: LiveEvent[];
 }
 
 const SEEN_MAX = 4096;
@@ -80,19 +82,25 @@ export class Timeline {
     const rooms = [...this.#rooms.values()];
     const due = rooms.flatMap((room) => room.fired(now)).filter((event) => !this.#seen.has(event.id));
     for (const room of rooms) room.advance(now);
-    due.sort((a, b) => (a.time.pts_us ?? 0) - (b.time.pts_us ?? 0) || a.seq - b.seq);
+    due.sort((a, b) => (a.time.wall_ms ?? 0) - (b.time.wall_ms ?? 0) || a.seq - b.seq);
     for (const event of due) {
       this.#remember(event.id);
       const { mode, pts_us } = event.time;
       const at_us = mode === "pts" ? pts_us : undefined;
-      this.#fire({ event, carriage: this.#carriage, pts_us: at_us, shown_pts_us: this.#shown_us, replay: this.#isOld(event) });
+      const [carriage, shown_pts_us] = [this.#carriage, this.#shown_us];
+      this.#fire({ event, carriage, pts_us: at_us, shown_pts_us, replay: this.#isOld(event) });
     }
   }
 
   current(): Current {
     const now = this.#now();
-    const rooms = [...this.#rooms.values()];
-    return { now, active: rooms.flatMap((room) => room.active(now)), oneShots: rooms.flatMap((room) => room.oneShots(now)) };
+    const all = (read: (room: Room) => LiveEvent[]) => [...this.#rooms.values()].flatMap(read);
+    return {
+      now,
+      active: all((room) => room.active(now)),
+      coming: all((room) => room.coming(now)),
+      running: all((room) => room.running(now)),
+    };
   }
 
   /** Before the first frame no event of a frame has fired. */

@@ -48,12 +48,13 @@ export class View {
     this.#notice.setAttribute("role", "status");
     this.#events.setAttribute("aria-label", "Events");
 
+    const nav = h("nav", "panel", h("h2", "", "Streams"), this.#streams);
     root.replaceChildren(
       h("header", "top", logo(), this.#pill),
       h(
         "div",
         "columns",
-        h("section", "", this.#stage, this.#bar(), this.#tiles.element, h("nav", "panel", h("h2", "", "Streams"), this.#streams)),
+        h("section", "", this.#stage, this.#bar(), this.#tiles.element, nav),
         h("aside", "panel", h("h2", "", "Events"), this.#events),
       ),
     );
@@ -64,7 +65,8 @@ export class View {
     choice.setAttribute("role", "group");
     choice.setAttribute("aria-label", "Play over");
     const full = button("ghost", "Full screen", () => void this.#stage.requestFullscreen());
-    return h("div", "bar", h("div", "about", this.#title, this.#stats, this.#clock.element), h("div", "controls", choice, this.#sound, full));
+    const about = h("div", "about", this.#title, this.#stats, this.#clock.element);
+    return h("div", "bar", about, h("div", "controls", choice, this.#sound, full));
   }
 
   streams(list: StreamInfo[], current: string | undefined): void {

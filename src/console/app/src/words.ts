@@ -32,7 +32,8 @@ export const kind = (event: LiveEvent): string => KINDS[event.type] ?? event.typ
 export function detail(event: LiveEvent): string {
   const left = event.type === "stock.update" ? stock(event) : undefined;
   const amount = left === undefined ? (money(event, "price_minor") ?? discount(event)) : `${left} left`;
-  return [title(event), amount].filter((part) => part).join(" · ") || event.key || "";
+  const counts = Array.isArray(event.data?.counts) ? event.data.counts : [];
+  return [title(event), amount, ...counts].filter((part) => part !== undefined).join(" · ") || event.key || "";
 }
 
 /** Its name, as the seller wrote it. */
