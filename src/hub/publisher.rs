@@ -364,11 +364,15 @@ fn reserve_seqs(stream: &Stream, seq: u64) {
     }
     task::spawn("reserve", async move {
         let reserved = origin.journal.reserve(&source, seq).await;
+        if let Err(error) = &reserved {
+            tracing::warn!(stream = %source, %error, "the room's clock is not told");
+            // The next frame would ask again.
+            tokio::time::sleep(limits::JOURNAL_RETRY_DELAY).await;
+        }
         let mut timeline = timeline.lock();
         timeline.reserving = false;
-        match reserved {
-            Ok(()) => timeline.reserved = timeline.reserved.max(seq),
-            Err(error) => tracing::warn!(stream = %source, %error, "the room's clock is not told"),
+        if reserved.is_ok() {
+            timeline.reserved = timeline.reserved.max(seq);
         }
     });
 }

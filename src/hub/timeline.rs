@@ -337,7 +337,10 @@ impl Timeline {
     pub(super) fn enter(&mut self, event: &Arc<Event>) {
         self.seq = self.seq.max(event.head.seq);
         self.room.apply(event);
-        self.settle(event.head.seq);
+        // The clock is in no journal.
+        if event.head.kind != "clock" {
+            self.settle(event.head.seq);
+        }
         if let Some(origin) = &self.origin {
             origin.metrics.events_fired.inc();
         }

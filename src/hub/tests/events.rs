@@ -164,6 +164,18 @@ async fn one_id_is_one_event_also_for_callers_at_once() {
 }
 
 #[tokio::test]
+async fn who_asks_again_late_learns_that_it_was_accepted() {
+    let hub = hub();
+    let expires_ms = clock::unix_ms() + 50;
+    let fields = json!({"type": "card.show", "id": "01KAMVFYHGM9S346Q3D25VT4F5", "time": {"expires_ms": expires_ms}});
+    let first = accepted(&hub, fields.clone(), None).await;
+    while clock::unix_ms() < expires_ms {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(accepted(&hub, fields, None).await, first);
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_leaves_no_event_half_accepted() {
     let folder = tempfile::tempdir().expect("a folder");
     let hub = on_disk(&folder.path().join("events"));

@@ -280,6 +280,22 @@ async fn a_restart_goes_on_with_what_the_journal_has() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_superseded_stays_out_after_a_crash_too() {
+    let mut before = live(1_000_000);
+    let replaced = publish(&mut before, card(), At::InMs(50_000)).await;
+    let instead = draft(json!({"type": "card.show", "supersedes": [replaced.head.id]}), At::InMs(60_000));
+    let instead = stamp(&mut before, &instead);
+    let origin = before.origin.clone().expect("an origin");
+    // It is durable, and that is all.
+    origin.journal.commit(vec![instead.clone()], Vec::new()).await.expect("durable");
+    assert_eq!(pending(&before), [replaced.head.seq, instead.head.seq]);
+    let after = Timeline::load(name(), 100, origin).expect("a room");
+    assert_eq!(after.scheduled(), from_ref(&instead));
+    assert!(after.room.is_empty());
+    assert_eq!(pending(&after), [instead.head.seq]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clock_is_told_now_and_then_with_seqs_that_are_set_aside() {
     let mut timeline = live(1_000_000);
     assert_eq!(timeline.poll_clock(1_000_000), None, "its seq might be given again after a crash");
