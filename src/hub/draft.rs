@@ -101,8 +101,15 @@ impl Draft {
         if let Some(ends_ms) = ends_ms(&self.kind, data) {
             time.entry("expires_ms").or_insert_with(|| ends_ms.into());
         }
+        Ok(())
+    }
+
+    /// Refuses what would never apply. Asked of what is not accepted yet: an accepted event runs out, too.
+    pub(super) fn check_expiry(&self) -> Result<(), BadEvent> {
+        let now_ms = clock::unix_ms();
         let fires_ms = if let At::WallMs(wall_ms) = self.at { wall_ms } else { now_ms };
-        match time.get("expires_ms").and_then(Value::as_i64) {
+        let expires_ms = self.fields.get("time").and_then(|time| time.get("expires_ms")?.as_i64());
+        match expires_ms {
             Some(expires_ms) if expires_ms <= now_ms => Err(BadEvent::field("/time/expires_ms", "is past")),
             Some(expires_ms) if expires_ms <= fires_ms => {
                 Err(BadEvent::field("/time/expires_ms", "is before the event fires"))

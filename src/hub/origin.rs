@@ -173,6 +173,7 @@ impl Origin {
         {
             return Ok(Published { event, known: true });
         }
+        draft.check_expiry()?;
         timeline.lock().admit(&draft)?;
         let event = self.accept(timeline, source, draft).await?;
         Ok(Published { event, known: false })
@@ -249,12 +250,6 @@ impl Hub {
         let accepted = async {
             if self.get(name).is_some_and(|stream| stream.relayed.load(Ordering::Relaxed)) {
                 return Err(Refused::NotOrigin);
-            }
-            // Before all else: what was accepted stays so, even if by now it would be refused.
-            if let Some(id) = draft.get("id").and_then(Value::as_str)
-                && let Some(event) = origin.journal.find(name, id)?
-            {
-                return Ok(Published { event, known: true });
             }
             let timeline = self.timeline(name)?;
             let draft = Draft::new(draft, at, name)?;

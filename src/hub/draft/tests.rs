@@ -18,7 +18,7 @@ fn draft(fields: Value) -> Result<Draft, BadEvent> {
 
 /// The pointer of a refusal.
 fn refused(drafted: Result<Draft, BadEvent>) -> String {
-    match drafted {
+    match drafted.and_then(|draft| draft.check_expiry()) {
         Err(BadEvent::Field { pointer, .. }) => pointer,
         other => panic!("not refused: {other:?}"),
     }
