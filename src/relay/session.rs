@@ -281,9 +281,9 @@ impl Peer {
         };
         let muxed = self.relay.muxers.attach(track, viewer.stream());
         let lag_us_max = i64::try_from(self.relay.lag_max.as_micros()).ok();
-        // Events are never too old, nor is the sound that an edge fetches for a group's first picture.
-        let may_skip = !matches!(track, Track::Events | Track::State) && !(self.edge && track == Track::Audio);
-        let cursor = muxed.cursor(lag_us_max.filter(|_| may_skip));
+        // Events and patches are never too old, nor is the sound that an edge fetches for a group's first picture.
+        let is_whole = matches!(track, Track::Events | Track::State) || self.edge && track == Track::Audio;
+        let cursor = muxed.cursor(lag_us_max.filter(|_| !is_whole));
         let cursor = match request.group_start {
             Some(group) => cursor.from_group(group),
             None => cursor,
