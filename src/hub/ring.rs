@@ -388,7 +388,12 @@ impl<T: Entry> Cursor<T> {
         }
         let from = inner.events.partition_point(|kept| kept.index < next);
         let missed = inner.events.iter().skip(from).take_while(|kept| kept.index < target);
-        self.backlog.extend(missed.map(|kept| Read::Entry { entry: kept.event.clone(), group: kept.group }));
+        // A head tells the state at its place: events from before it must not come behind it, nor the other way round.
+        let owed_head = inner.head_at(target).filter(|(index, _)| self.head_seen != Some(*index));
+        let head_at = owed_head.map_or(target, |(index, _)| *index);
+        let (before, behind): (Vec<_>, Vec<_>) = missed.partition(|kept| kept.index < head_at);
+        let owed = |kept: &Kept<T>| Read::Entry { entry: kept.event.clone(), group: kept.group };
+        self.backlog.extend(before.into_iter().map(owed));
         let target_slot = inner.slot(target);
         self.resync = target_slot.is_none();
         if let Some(slot) = target_slot {
@@ -396,6 +401,7 @@ impl<T: Entry> Cursor<T> {
             self.backlog.push_back(skipped);
         }
         self.owe_head(inner, target);
+        self.backlog.extend(behind.into_iter().map(owed));
         self.next = Some(target);
         Ok(())
     }
