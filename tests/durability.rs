@@ -135,7 +135,9 @@ struct Ledger {
     refused: BTreeSet<String>,
     /// Drafts that nothing answered, with their rooms.
     unanswered: Vec<(usize, Value)>,
-    /// Ids whose cancel was acknowledged well before their time.
+    /// Ids that somebody wanted to cancel, well before their time.
+    cancelling: BTreeSet<String>,
+    /// Those whose cancel was acknowledged.
     cancelled: BTreeSet<String>,
 }
 
@@ -273,14 +275,12 @@ impl Life {
     /// The viewer at the edge gets each one-shot of his room once, and nothing that nobody sent.
     fn check_viewer(&self) {
         let mut ledger = self.shared.lock();
-        let due: BTreeSet<String> = {
-            let one_shot = |id: &&String| {
-                let form = &ledger.forms[*id];
-                form.contains("\"gift.send\"") && form.contains("\"source\":\"live/room\"")
-            };
-            ledger.acknowledged.iter().filter(one_shot).cloned().collect()
+        let one_shot = |id: &&String| {
+            let form = &ledger.forms[*id];
+            form.contains("\"gift.send\"") && form.contains("\"source\":\"live/room\"")
         };
-        let due: BTreeSet<String> = due.difference(&ledger.cancelled).cloned().collect();
+        let acknowledged = ledger.acknowledged.iter().filter(one_shot);
+        let due: BTreeSet<String> = acknowledged.filter(|id| !ledger.cancelling.contains(*id)).cloned().collect();
         let mut missing = due.clone();
         let all_came = self.viewer.try_wait(|seen| {
             for event in &seen.events {
@@ -384,6 +384,7 @@ impl Client<'_> {
 
     fn send_and_cancel(&self, room: usize, draft: &Value) -> Option<()> {
         let Some(id) = self.post(room, draft)? else { return Some(()) };
+        self.shared.change(|ledger| ledger.cancelling.insert(id.clone()));
         let (status, reply) = self.api.delete(&format!("{}/{id}", events(room)))?;
         assert_eq!(status, 200, "{reply}");
         self.shared.change(|ledger| {
