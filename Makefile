@@ -1,5 +1,6 @@
 # make run    from a fresh checkout to a running server with a sample stream
 # make test   everything CI runs (.ci/run only calls it)
+# make bench  what an event costs
 # make setup  what the tests need and this machine lacks
 
 # nextest and cargo-deny live in the tree when the machine has none.
@@ -8,7 +9,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CONSOLE := src/console/app
 CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: run test setup console
+.PHONY: run test bench setup console
 
 run:
 	tools/setup.sh build
@@ -26,6 +27,9 @@ test: setup console
 	npm --prefix $(CONSOLE) test
 	cargo test --release --locked --doc
 	cargo nextest run --release --locked
+
+bench:
+	cargo bench --locked --bench events
 
 setup:
 	tools/setup.sh
