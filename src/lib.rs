@@ -16,7 +16,7 @@
 //! 2. A frame's bytes are allocated once, at ingest, and shared. Viewers hold cursors, never copies.
 //! 3. `ingest` never learns who watches; `egress` and `relay` never learn how it came in. Only `hub` knows both.
 //! 4. No viewer can make a publisher or another viewer wait.
-//! 5. An event is acknowledged after it is in the line, and has one id and one seq on every node.
+//! 5. An event is acknowledged after it is durable, and has one id, one seq and one signature on every node.
 //! 6. Everything a peer feeds (queue, map, buffer, recursion) has a bound in `limits.rs`.
 //! 7. Nothing is open by default. `hawker dev` is the loopback-only exception and says so.
 
