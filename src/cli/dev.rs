@@ -128,8 +128,9 @@ pub fn run(args: Args) -> Outcome {
         }
         Ok(())
     })?;
-    for (node, stop) in nodes {
-        stop.cancel();
+    // Both at once: an origin waits for its edges to leave.
+    nodes.iter().for_each(|(_, stop)| stop.cancel());
+    for (node, _) in nodes {
         // A node that panicked has said so itself.
         let _ = node.join();
     }
