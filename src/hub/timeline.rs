@@ -154,7 +154,8 @@ impl Timeline {
             return Err(BadEvent::field("/at/pts_us", "is more than 90 days ahead").into());
         }
         // A cancel makes room.
-        if draft.kind != "cancel" && self.schedule.len() + self.turns.len() > limits::EVENTS_PENDING_MAX {
+        let waiting = self.schedule.values().filter(|event| !event.is_announced(now)).count();
+        if draft.kind != "cancel" && waiting + self.turns.len() > limits::EVENTS_PENDING_MAX {
             return Err(Refused::TooMany);
         }
         if draft.op == Op::Fire && draft.at == At::Now && draft.kind != "cancel" && !self.is_ready() {
