@@ -116,16 +116,12 @@ pub const RING_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const STREAMS_MAX: usize = 20_000;
 /// Events of one stream that wait for their frame; more are refused with 429.
 pub const EVENTS_PENDING_MAX: usize = 1024;
-/// Event ids remembered for idempotency, a stream; the oldest is forgotten first.
-pub const EVENT_IDS_MAX: usize = 4096;
 /// Keys whose events a node believes; a set with more is refused.
 pub const EVENT_KEYS_MAX: usize = 64;
 /// Longest set of keys that is fetched; a longer one is refused.
 pub const EVENT_KEYS_BYTES_MAX: usize = 64 * 1024;
 /// Longest `kid`; a key with a longer one is refused.
 pub const EVENT_KID_BYTES_MAX: usize = 64;
-/// How long an event for "now" waits for a frame; then it is refused, and nothing was accepted.
-pub const EVENT_FRAME_WAIT: Duration = Duration::from_secs(2);
 /// Keys that may be set in a room at once; another one is refused with 422.
 pub const ROOM_KEYS_MAX: usize = 64;
 /// Events that a room keeps for joiners: keys, announced ones and running ones; the oldest go first.
