@@ -20,8 +20,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    config::{Config, LoadError, Role},
-    control::{api::MoqAddress, auth::Auth},
+    config::{Config, LoadError, PlayPolicy, Role},
+    control::{
+        api::{self, Api, MoqAddress},
+        auth::Auth,
+    },
     egress::Egress,
     hub::{self, Hub, Journal, Origin},
     limits,
@@ -54,7 +57,8 @@ struct Node {
     health: Health,
     relay: Arc<Relay>,
     pending: Pending,
-    moq: MoqAddress,
+    /// One for all listeners: what it bounds, it bounds for the node.
+    api: Arc<Api>,
     /// Cancelled to stop: listeners close, sessions wind up.
     stop: CancellationToken,
     /// The sessions that get time to wind up.
@@ -217,16 +221,30 @@ impl Node {
             _ => None,
         };
         let hub = Hub::new(settings, origin);
+        let (failed_auth, stop) = (Arc::default(), CancellationToken::new());
+        let api = Arc::new(Api {
+            hub: hub.clone(),
+            auth: auth.clone(),
+            failed_auth: Arc::clone(&failed_auth),
+            metrics: metrics.clone(),
+            moq,
+            takes_events: config.role != Role::Edge,
+            public_list: config.auth.play == PlayPolicy::Anyone,
+            rundowns: api::RundownsBusy::default(),
+            event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
+            stop: stop.clone(),
+        });
+        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max());
         Ok(Self {
-            relay: Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max()),
+            relay,
+            api,
             auth,
-            failed_auth: Arc::default(),
+            failed_auth,
             egress,
             metrics,
             health: Health::new(config.role == Role::Edge),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
-            moq,
-            stop: CancellationToken::new(),
+            stop,
             sessions: TaskTracker::new(),
             rtmp: rtmp::Timeouts::default(),
             hub,

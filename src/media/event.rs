@@ -294,8 +294,8 @@ fn parse_head(value: &Value) -> Result<Head, BadEvent> {
         let mut pointer = String::new();
         for segment in error.path() {
             match segment {
-                serde_path_to_error::Segment::Map { key } => pointer.extend(["/", key]),
-                serde_path_to_error::Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+                serde_path_to_error::Segment::Map { key } => pointer = below(&pointer, key),
+                serde_path_to_error::Segment::Seq { index } => pointer = below(&pointer, &index.to_string()),
                 _ => {}
             }
         }
@@ -326,6 +326,10 @@ fn check_head(head: &Head) -> Result<(), BadEvent> {
         (_, Some(key)) if key.is_empty() || key.len() > Event::KEY_BYTES_MAX => {
             Err(BadEvent::field("/key", "must have 1 to 64 bytes"))
         }
+        // Each takes six bytes in JSON, and all keys together must fit into one FLV string.
+        (_, Some(key)) if key.bytes().any(|b| b.is_ascii_control()) => {
+            Err(BadEvent::field("/key", "must not have control characters"))
+        }
         _ => Ok(()),
     }
 }
@@ -348,6 +352,11 @@ fn check_type(kind: &str) -> Result<(), BadEvent> {
         Some((noun, verb)) if kind.len() <= 64 && word(noun) && word(verb) => Ok(()),
         _ => Err(BadEvent::field("/type", "must be noun.verb in lower-case letters")),
     }
+}
+
+/// The JSON pointer of a member (RFC 6901 §3).
+fn below(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// ASCII keys, no floats, exact integers, bounded strings and depth. The recursion is bounded by
@@ -375,7 +384,7 @@ fn check_value(value: &Value, pointer: &str, depth: usize) -> Result<(), BadEven
             if !key.is_ascii() {
                 return Err(BadEvent::field(pointer, "keys are ASCII"));
             }
-            check_value(item, &format!("{pointer}/{key}"), depth + 1)
+            check_value(item, &below(pointer, key), depth + 1)
         }),
     }
 }

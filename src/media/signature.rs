@@ -32,7 +32,8 @@ impl Signer {
 
     /// The same key under another name.
     #[must_use]
-    pub fn with_kid(self, kid: impl Into<String>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_kid(self, kid: impl Into<String>) -> Self {
         Self { kid: kid.into(), ..self }
     }
 

@@ -13,15 +13,10 @@ use serde_json::json;
 
 use super::Node;
 use crate::{
-    config::{PlayPolicy, Role},
+    config::Role,
     console,
-    control::{
-        api::{self, Api},
-        keys,
-    },
+    control::{api, keys},
     egress::flv::{self, Flv},
-    limits,
-    net::pending::Pending,
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
@@ -39,7 +34,7 @@ pub(super) fn viewer_routes(node: &Arc<Node>, with_admin: bool) -> Router {
     if with_admin {
         return routes.merge(admin_routes(node));
     }
-    routes.merge(api::public_router(api(node))).merge(keys::router(&node.relay.event_keys))
+    routes.merge(api::public_router(node.api.clone())).merge(keys::router(&node.relay.event_keys))
 }
 
 /// For operators: API, metrics, health.
@@ -49,22 +44,7 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(node.clone());
-    api::router(api(node)).merge(keys::router(&node.relay.event_keys)).merge(operations)
-}
-
-fn api(node: &Arc<Node>) -> Arc<Api> {
-    Arc::new(Api {
-        hub: node.hub.clone(),
-        auth: node.auth.clone(),
-        failed_auth: node.failed_auth.clone(),
-        metrics: node.metrics.clone(),
-        moq: node.moq.clone(),
-        takes_events: node.config.role != Role::Edge,
-        public_list: node.config.auth.play == PlayPolicy::Anyone,
-        rundowns: api::RundownsBusy::default(),
-        event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
-        stop: node.stop.clone(),
-    })
+    api::router(node.api.clone()).merge(keys::router(&node.relay.event_keys)).merge(operations)
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {

@@ -1,5 +1,7 @@
 //! The OpenAPI document, made of the handlers, and the shapes of what is passed through as JSON.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -198,6 +200,10 @@ pub(super) struct RoomState {
     pts_us: i64,
     wall_ms: i64,
     events: Vec<SignedEvent>,
+    /// Keys that are gone, each with the seq up to which nothing of it matters any more.
+    deleted: BTreeMap<String, u64>,
+    /// Ids that were cancelled or superseded; true for those that had fired before.
+    dropped: BTreeMap<String, bool>,
 }
 
 /// A CloudEvent 1.0 in structured mode.

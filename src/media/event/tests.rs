@@ -43,6 +43,8 @@ fn each_breach_names_its_field() {
         (with("", "type", json!("cardshow")), "/type"),
         (with("", "key", json!("")), "/key"),
         (with("", "key", json!("k".repeat(65))), "/key"),
+        (with("", "key", json!("a\u{1}b")), "/key"),
+        (with("/data", "a/b~", json!(1.5)), "/data/a~1b~0"),
         (with("", "data", json!([])), "/data"),
         (with("/data", "price", json!(1.5)), "/data/price"),
         (with("/data", "n", json!(1u64 << 53)), "/data/n"),
