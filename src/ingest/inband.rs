@@ -57,7 +57,9 @@ impl InBand {
             Some("onCuePoint") => from_cue_point,
             Some("onLiveEvent") => from_live_event,
             Some("onFI") => from_on_fi,
-            _ => return Self::NotEvent,
+            Some(name) if !RESERVED.contains(&name) => return Self::NotEvent,
+            // Players would read it as one of ours: none passes but what is certainly something else.
+            _ => return Self::Malformed("a data message without a name of its own"),
         };
         // An event is small: it has no use for the limits of an authorised publisher.
         match amf0::decode_all(amf0, &amf0::Limits::SETUP).as_deref() {
@@ -81,13 +83,16 @@ impl InBand {
     }
 }
 
-/// The name, if it is one that could be ours.
+/// Names that no data message has once its envelope is off.
+const RESERVED: [&str; 2] = ["onMetaData", "@setDataFrame"];
+
+/// The name, if it is a plain AMF0 string. Some readers end it at the first NUL.
 fn name_of(amf0: &[u8]) -> Option<&str> {
     const STRING: u8 = 2;
-    match amf0 {
-        [STRING, 0, length, rest @ ..] => str::from_utf8(rest.get(..usize::from(*length))?).ok(),
-        _ => None,
-    }
+    let [STRING, high, low, rest @ ..] = amf0 else { return None };
+    let length = u16::from_be_bytes([*high, *low]);
+    let name = str::from_utf8(rest.get(..usize::from(length))?).ok()?;
+    (!name.contains('\0')).then_some(name)
 }
 
 /// `{text: …}`: a draft as JSON, or what the anchor says.

@@ -128,7 +128,7 @@ fn clocks_that_wrap_go_on_and_clocks_that_restart_follow_on() {
     ingest.handle_tag(90_000, frame(Codec::Avc, false)).expect("current");
     ingest.handle_tag(90_040, frame(Codec::Avc, true)).expect("current");
     // Many encoders give data messages no time of their own.
-    ingest.handle_data(Bytes::from_static(b"data")).expect("current");
+    ingest.handle_data(Bytes::from_static(b"\x02\0\x07onClock\x05")).expect("current");
     ingest.handle_tag(90_080, frame(Codec::Avc, false)).expect("current");
     let config = "Some((\"h264\", b\"avcC\")) None 0";
     assert_eq!(line(&mut cursor), [config, "Video +0", "data", "Video +40"]);

@@ -113,7 +113,6 @@ fn encoders_say_what_time_it_is() {
 fn what_is_not_ours_is_left_alone_and_what_is_too_much_is_refused() {
     let body = || amf0::Value::object([("text", amf0::Value::string("x"))]);
     assert_eq!(InBand::from_data(&message("onClock", body())), InBand::NotEvent);
-    assert_eq!(InBand::from_data(b""), InBand::NotEvent);
     assert_eq!(InBand::from_sei(&UserData { uuid: [7; 16], payload: Vec::new() }), InBand::NotEvent);
     let whole = message("onTextData", body());
     for cut in 1 + 2 + "onTextData".len()..whole.len() {
@@ -123,6 +122,34 @@ fn what_is_not_ours_is_left_alone_and_what_is_too_much_is_refused() {
     assert!(matches!(text_data(&long), InBand::Malformed(_)));
     assert_eq!(sei(long.as_bytes()), InBand::Malformed("larger than an event may be"));
     assert_eq!(sei(b"[1]"), InBand::Malformed("not a JSON object"));
+}
+
+/// A name as a long string (AMF0 §2.14), which players read like any other.
+fn long_name(name: &str) -> Vec<u8> {
+    let length = u32::try_from(name.len()).expect("short").to_be_bytes();
+    [&[0x0C], &length[..], name.as_bytes(), &[5]].concat()
+}
+
+#[test]
+fn what_players_would_take_for_ours_does_not_pass() {
+    let event = LiveEvent { ts_ms: 0.0, replay: false, kind: LiveEventKind::Event, json: r#"{"type":"gift.send"}"# };
+    let event = event.encode();
+    let enveloped = |name: &str, body: &[u8]| [&message(name, amf0::Value::Null)[..], body].concat();
+    for forged in [
+        long_name("onLiveEvent"),
+        long_name("onMetaData"),
+        enveloped("@setDataFrame", &event),
+        enveloped("onMetaData", &[]),
+        enveloped("onLiveEvent\0", &[]),
+        b"\x02\xff\xffon".to_vec(),
+        b"\x05".to_vec(),
+        Vec::new(),
+    ] {
+        let said = InBand::from_data(&forged);
+        assert_eq!(said, InBand::Malformed("a data message without a name of its own"), "{forged:?}");
+    }
+    let others = "x".repeat(300);
+    assert_eq!(InBand::from_data(&message(&others, amf0::Value::Null)), InBand::NotEvent);
 }
 
 proptest! {
