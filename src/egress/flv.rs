@@ -78,6 +78,10 @@ async fn play(
     let Ok(name) = name.parse::<StreamName>() else {
         return refuse(StatusCode::BAD_REQUEST, BadStreamName.to_string());
     };
+    // It has events and no pictures: nothing that a player could show.
+    if name.is_global() {
+        return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
+    }
     let is_guess_right = |token: &str| {
         flv.failed_auth.lock().attempt(peer.ip(), clock::now(), || flv.access.may_play(&name, Some(token)))
     };

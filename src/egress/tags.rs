@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
+    limits,
     media::{
         Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
         codec::sei::{LIVE_EVENT, NalFormat},
@@ -140,7 +141,7 @@ impl Entry for TagEntry {
     }
 }
 
-struct TagMux {
+pub(super) struct TagMux {
     carriage: Carriage,
     extras: Extras,
     name: StreamName,
@@ -154,7 +155,7 @@ struct TagMux {
 }
 
 impl TagMux {
-    fn new(name: StreamName, carriage: Carriage, extras: Extras) -> Self {
+    pub(super) fn new(name: StreamName, carriage: Carriage, extras: Extras) -> Self {
         Self { carriage, extras, name, tracks: None, base_ms: None, waiting: Vec::new() }
     }
 
@@ -168,6 +169,15 @@ impl TagMux {
         let slices = self.carriage.wrap(ts_ms, body);
         let bytes = slices.iter().map(Bytes::len).sum();
         TagEntry::Tag(Tag { kind, ts_ms, dts_us, bytes, slices: slices.into() })
+    }
+
+    fn wait(&mut self, item: Item) {
+        self.waiting.push(item);
+        if self.waiting.len() > limits::EVENTS_PENDING_MAX {
+            // The head last: a viewer can't begin without one.
+            let oldest = self.waiting.iter().position(|item| matches!(item, Item::Event(_)));
+            self.waiting.remove(oldest.unwrap_or(0));
+        }
     }
 
     fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
@@ -255,11 +265,15 @@ impl Mux for TagMux {
         match item {
             Item::Head(head) => {
                 self.tracks = Some(head.tracks.clone());
-                self.waiting.push(Item::Head(head));
+                // Nobody has been told anything yet, and this head knows what came of it.
+                if self.base_ms.is_none() {
+                    self.waiting.clear();
+                }
+                self.wait(Item::Head(head));
             }
             // From before the first head, which knows what came of it.
             Item::Event(_) if self.tracks.is_none() => {}
-            Item::Event(_) => self.waiting.push(item),
+            Item::Event(_) => self.wait(item),
             Item::Frame(frame) => self.frame(&frame, group, out),
             // Before the first frame there is no timeline to put it on.
             Item::Data(_) if self.base_ms.is_none() => {}

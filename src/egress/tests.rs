@@ -5,9 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Carriage, Egress, Extras, Session};
+use super::{
+    Carriage, Egress, Extras, Session,
+    tags::{TagEntry, TagMux},
+};
 use crate::{
-    hub::{At, End, Hub, Origin, Publisher, Read, Settings},
+    hub::{At, Bounds, End, Hub, Mux, Origin, Publisher, Read, Ring, Settings},
+    limits,
     media::{
         AudioConfig, Codec, Data, Event, Frame, Head, Item, Room as RoomState, Scalar, StreamName, TrackKind, Tracks,
         VideoConfig,
@@ -481,4 +485,23 @@ async fn the_end_of_the_stream_comes_after_its_last_tag() {
     assert_eq!(end, End::Closed);
     let last = std::iter::from_fn(|| viewer.reader.poll_tag()).last();
     assert_eq!(last.map(|tag| word(&tag)), Some("40 h264 +0".to_owned()));
+}
+
+#[test]
+fn without_pictures_only_so_much_waits_for_them() {
+    let settings = Settings::default();
+    let out = Ring::new(Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max });
+    let mut mux = TagMux::new(name(), Carriage::Flv, Extras::default());
+    let head = || Item::Head(Head::of(tracks(Codec::Avc, Codec::Aac).into()));
+    let mut feed = |item| mux.handle_item(item, 1, &out);
+    feed(head());
+    (1..=10).for_each(|seq| feed(Item::Event(stamped(seq, "a"))));
+    feed(head());
+    let events = limits::EVENTS_PENDING_MAX as u64;
+    (11..=10 + 2 * events).for_each(|seq| feed(Item::Event(stamped(seq, "a"))));
+    feed(Item::Frame(video(40, 40, true)));
+    let mut cursor = out.cursor(None);
+    let entries: Vec<_> = std::iter::from_fn(|| cursor.try_recv().expect("open")).collect();
+    assert!(matches!(entries[0], Read::Entry { entry: TagEntry::Head(_), .. }));
+    assert_eq!(entries.len() as u64, 1 + (events - 1) + 1, "the head, the newest events, the picture");
 }

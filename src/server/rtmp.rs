@@ -257,7 +257,8 @@ async fn authorise_play(
     peer: SocketAddr,
     request: &StreamRequest,
 ) -> Result<Viewer, End> {
-    let Some(name) = stream_name(request) else {
+    // What is for all rooms has events and no pictures.
+    let Some(name) = stream_name(request).filter(|name| !name.is_global()) else {
         return link.refuse(PLAY_NOT_FOUND, BAD_NAME).await;
     };
     let may_play = match request.query.get("token") {
