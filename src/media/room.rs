@@ -281,7 +281,8 @@ impl Room {
         head
     }
 
-    /// Reads a snapshot. Its events are checked like any other; those of another source go to `more`.
+    /// Reads a snapshot. Its events are checked like any other, and left out if they are none, as those of another
+    /// version are; those of another source go to `more`.
     pub fn from_json(json: &[u8], more: &mut Vec<Arc<Event>>) -> Result<(Self, Moment), BadEvent> {
         let snapshot: Snapshot<'_> = serde_json::from_slice(json).map_err(|e| BadEvent::Malformed(e.to_string()))?;
         if snapshot.v != 1 {
@@ -295,7 +296,7 @@ impl Room {
         }
         let mut room = Self { deleted: snapshot.deleted, dropped: snapshot.dropped, ..Self::default() };
         for raw in snapshot.events {
-            let event = Arc::new(Event::from_json(raw.get().as_bytes())?);
+            let Ok(event) = Event::from_json(raw.get().as_bytes()).map(Arc::new) else { continue };
             if event.head.source == snapshot.source { room.apply(&event) } else { more.push(event) }
         }
         room.seq = room.seq.max(snapshot.seq);

@@ -70,9 +70,16 @@ impl Mirror {
             let mut sink = Sink::new(self, relay, publisher);
             tokio::select! {
                 ended = sink.run(client) => {
-                    ended?;
-                    // The stream's end is announced separately; if it isn't, it was a hiccup.
-                    tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
+                    let pause = match ended {
+                        // The stream's end is announced separately; if it isn't, it was a hiccup.
+                        Ok(()) => RESUBSCRIBE_PAUSE,
+                        Err(PullError::Wire(error)) => {
+                            tracing::warn!(stream = %self.name, %error, "upstream can't be read, and is tried again");
+                            RETRY_PAUSE
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    tokio::time::sleep(pause).await;
                 }
                 () = unwatched(viewers, relay.hub.settings().linger) => self.forget(relay)?,
             }
@@ -179,7 +186,7 @@ struct Sink<'a> {
     resumed: bool,
     /// The room that was told last.
     room: Arc<Room>,
-    /// An event was not believed, and the log knows.
+    /// An event was not taken, and the log knows.
     warned: bool,
 }
 
@@ -226,6 +233,10 @@ impl<'a> Sink<'a> {
         match received {
             Received::Frame { group, payload, .. } => {
                 let mut item = decode_item(&payload)?;
+                if let LineItem::BadEvent(bad) = &item {
+                    self.refuse_event("event_unreadable", &bad.to_string());
+                    return Ok(());
+                }
                 if let LineItem::Item(Item::Head(head)) = &mut item {
                     self.check_room(Arc::make_mut(head));
                 }
@@ -239,7 +250,7 @@ impl<'a> Sink<'a> {
                 match late {
                     Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
                     Err(LineItem::Recap(event)) => self.recap(event, group)?,
-                    Err(LineItem::Item(_)) | Ok(()) => {}
+                    Err(LineItem::Item(_) | LineItem::BadEvent(_)) | Ok(()) => {}
                 }
             }
             Received::GroupEnd { group, .. } => self.line.handle_end(now, group),
@@ -265,11 +276,16 @@ impl<'a> Sink<'a> {
             Ok(()) if elsewhere => "event_of_another_stream",
             Ok(()) => return true,
         };
+        self.refuse_event(reason, &event.head.id);
+        false
+    }
+
+    fn refuse_event(&mut self, reason: &'static str, what: &str) {
         self.relay.metrics.refused(reason);
         if !std::mem::replace(&mut self.warned, true) {
-            tracing::warn!(stream = %name, id = event.head.id, reason, "upstream sent an event that is not believed");
+            let stream = &self.mirror.name;
+            tracing::warn!(%stream, reason, what, "upstream sent an event that is not taken");
         }
-        false
     }
 
     fn handle_audio(&mut self, received: Received) {
@@ -288,6 +304,7 @@ impl<'a> Sink<'a> {
             match item {
                 LineItem::Item(item) => self.line_item(now, group, item),
                 LineItem::Recap(event) => self.recap(event, group)?,
+                LineItem::BadEvent(_) => {}
             }
         }
         while let Some((group, payload)) = self.audio.poll_item(now) {
@@ -341,6 +358,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between the end of a subscription that should not have ended and the next try.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// The same where what came could not be read: it may be the next group again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What players use for video and audio.
 const PRIORITY_LINE: u8 = 60;

@@ -322,8 +322,10 @@ async fn an_edge_passes_on_only_events_that_a_trusted_key_made_for_the_stream() 
         stranger.sign(draft("open/room", "E")),
         Event::from_json(forged.expect("text").replace("\"C\"", "\"H\"").as_bytes()),
     ];
-    let bad_count = bad.len();
-    for event in bad.into_iter().chain(good.clone()) {
+    let bad_count = bad.len() + 1;
+    let mut newer = ours.sign(draft("open/room", "F")).expect("an event");
+    newer.json = String::from_utf8_lossy(&newer.json).replace("\"v\":1", "\"v\":2").into_bytes().into();
+    for event in bad.into_iter().chain([Ok(newer)]).chain(good.clone()) {
         let event = Item::Event(Arc::new(event.expect("an event")));
         anchor.publisher.relay(event, 0).expect("the only publisher");
     }
@@ -336,7 +338,7 @@ async fn an_edge_passes_on_only_events_that_a_trusted_key_made_for_the_stream() 
     }
     assert_eq!(passed, good);
     let metrics = edge.relay.metrics.render();
-    let reasons = ["event_unsigned", "event_unknown_key", "event_forged"];
+    let reasons = ["event_unsigned", "event_unknown_key", "event_forged", "event_unreadable"];
     for reason in reasons {
         // Again where a group repeats the newest events.
         assert!(metrics.contains(&format!("refused_total{{reason=\"{reason}\"}} ")), "{reason}: {metrics}");
@@ -630,4 +632,25 @@ impl Watch {
             _ => {}
         }
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_could_not_be_read_is_tried_again() {
+    let origin = Node::new();
+    let edge = origin.edge_of();
+    let mut anchor = Anchor::new(&origin, "open/room");
+    let mut unreadable = tracks();
+    unreadable.video.as_mut().expect("a picture").codec = Codec::Aac;
+    anchor.publisher.set_tracks(unreadable).expect("the only publisher");
+    anchor.push(5);
+    within("the announcement", async { edge.relay.hub.announcements().next().await }).await;
+    let viewer = edge.relay.hub.view(&name("open/room")).expect("room");
+    let mut cursor = viewer.stream().ring().cursor(None);
+    let mut viewers = origin.relay.hub.get(&name("open/room")).expect("live").viewers();
+    within("the pull", viewers.wait_for(|viewers| *viewers > 0)).await.expect("alive");
+    within("its end", viewers.wait_for(|viewers| *viewers == 0)).await.expect("alive");
+    anchor.publisher.set_tracks(tracks()).expect("the only publisher");
+    within("the next try", viewers.wait_for(|viewers| *viewers > 0)).await.expect("alive");
+    anchor.push(20);
+    assert_eq!(first_head(&mut cursor).await.tracks.video, tracks().video);
 }

@@ -23,7 +23,7 @@ use crate::{
     limits::{MOQ_DESCRIPTION_BYTES_MAX, MOQ_METADATA_MAX, MOQ_METADATA_STRING_BYTES_MAX},
     media::{
         AudioConfig, Codec, Data, Event, Frame, Head, Item, Metadata, Room, Scalar, StreamName, TrackKind, Tracks,
-        VideoConfig,
+        VideoConfig, event::BadEvent,
     },
 };
 
@@ -46,6 +46,8 @@ pub enum LineItem {
     Item(Item),
     /// An event from before this place: news only to a reader that was away.
     Recap(Arc<Event>),
+    /// An event that is none to us: another version's, or broken. What is around it can be read.
+    BadEvent(BadEvent),
 }
 
 /// Appends a recap of `event` but for its tail, which is returned.
@@ -105,12 +107,12 @@ fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<LineItem, WireErr
             let data = bytes.slice_ref(reader.rest());
             Item::Frame(Frame { track, dts_us, pts_us, keyframe: flags & KEYFRAME != 0, data })
         }
-        EVENT => Item::Event(read_event(reader)?),
+        EVENT => return Ok(read_event(reader, |event| LineItem::Item(Item::Event(event)))),
         DATA => {
             let dts_us = unzigzag(reader.varint()?);
             Item::Data(Data { dts_us, amf0: bytes.slice_ref(reader.rest()) })
         }
-        RECAP => return read_event(reader).map(LineItem::Recap),
+        RECAP => return Ok(read_event(reader, LineItem::Recap)),
         _ => return Err(WireError::Malformed("line item kind")),
     };
     Ok(LineItem::Item(item))
@@ -120,19 +122,16 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
     let tracks = Arc::new(read_tracks(reader)?);
     let mut head = Head { tracks, ..Head::default() };
     if !reader.rest().is_empty() {
-        let mut foreign = Vec::new();
+        // Those of another source are left out: they come with it.
         let (room, at) =
-            Room::from_json(reader.rest(), &mut foreign).map_err(|_| WireError::Malformed("room snapshot"))?;
-        if !foreign.is_empty() {
-            return Err(WireError::Malformed("room snapshot"));
-        }
+            Room::from_json(reader.rest(), &mut Vec::new()).map_err(|_| WireError::Malformed("room snapshot"))?;
         (head.room, head.at) = (Arc::new(room), at);
     }
     Ok(head)
 }
 
-fn read_event(reader: &Reader<'_>) -> Result<Arc<Event>, WireError> {
-    Event::from_json(reader.rest()).map(Arc::new).map_err(|_| WireError::Malformed("event"))
+fn read_event(reader: &Reader<'_>, item: fn(Arc<Event>) -> LineItem) -> LineItem {
+    Event::from_json(reader.rest()).map_or_else(LineItem::BadEvent, |event| item(Arc::new(event)))
 }
 
 /// On the wire a codec is its place here plus one. The order is part of the format.
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_keeps_its_bytes_and_a_forged_one_is_refused() {
+    fn an_event_keeps_its_bytes() {
         let json = br#"{"data":{},"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","op":"fire","seq":7,"source":"live/a","time":{"mode":"asap"},"type":"sale.start","v":1}"#;
         let event = Event::from_json(json).expect("a valid event");
         let Ok(LineItem::Item(Item::Event(read))) = decode_item(&encode(&Item::Event(Arc::new(event.clone())))) else {
@@ -333,7 +332,35 @@ mod tests {
         let tail = encode_recap(&event, &mut recap);
         recap.extend_from_slice(&tail);
         assert_eq!(decode_item(&recap.into()), Ok(LineItem::Recap(Arc::new(event))));
-        assert!(decode_item(&Bytes::from_static(b"\x02{\"v\":1}")).is_err());
+    }
+
+    #[test]
+    fn an_event_of_another_version_is_left_out_and_what_is_around_it_read() {
+        for kind in [EVENT, RECAP] {
+            let mut wire = Vec::new();
+            put_varint(&mut wire, kind);
+            wire.extend_from_slice(br#"{"v":2}"#);
+            assert!(matches!(decode_item(&wire.into()), Ok(LineItem::BadEvent(_))));
+        }
+        let event = |seq: u64, v: u64, source: &str| {
+            let id = ulid::Ulid::from_parts(seq, 0);
+            format!(
+                r#"{{"id":"{id}","key":"k:{seq}","op":"set","seq":{seq},"source":"{source}","time":{{"mode":"asap"}},"type":"card.show","v":{v}}}"#
+            )
+        };
+        let events = [event(1, 1, "live/a"), event(2, 2, "live/a"), event(3, 1, "live/b"), event(4, 1, "live/a")];
+        let mut wire = Vec::new();
+        put_varint(&mut wire, HEAD);
+        put_tracks(&mut wire, &Tracks::default());
+        wire.extend_from_slice(
+            format!(
+                r#"{{"v":1,"source":"live/a","seq":4,"pts_us":0,"wall_ms":0,"deleted":{{}},"dropped":{{}},"events":[{}]}}"#,
+                events.join(",")
+            )
+            .as_bytes(),
+        );
+        let Ok(LineItem::Item(Item::Head(head))) = decode_item(&wire.into()) else { panic!("not a head") };
+        assert_eq!(head.room.active(head.at).into_keys().collect::<Vec<_>>(), ["k:1", "k:4"]);
     }
 
     #[test]
