@@ -209,7 +209,9 @@ pub const MOQ_METADATA_MAX: usize = 64;
 /// Longest publisher metadata key or string in the line track; a longer value is left behind.
 pub const MOQ_METADATA_STRING_BYTES_MAX: usize = 4 * 1024;
 /// Events that a group of the line repeats for readers that were away; older ones are left out.
-pub const MOQ_EVENTS_RECENT_MAX: usize = 64;
+pub const MOQ_EVENTS_RECENT_MAX: usize = 512;
+/// The same in bytes.
+pub const MOQ_EVENTS_RECENT_BYTES_MAX: usize = 256 * 1024;
 /// Records, or patches, after which a group of `events` or `state` is rolled.
 pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
 /// Longest object of `events`; what is more goes into the next one.

@@ -169,14 +169,11 @@ impl<T: Entry> Ring<T> {
         self.inner.read().heads.back().map(|(_, head)| head.clone())
     }
 
-    /// The newest events before `group` that came no earlier than `from_us`, at most `count`, oldest first.
-    pub fn recent_events(&self, group: u64, from_us: i64, count: usize) -> Vec<T> {
+    /// The events before `group` that came no earlier than `from_us` and are still held, oldest first.
+    pub fn recent_events(&self, group: u64, from_us: i64) -> Vec<T> {
         let inner = self.inner.read();
         let recent = |kept: &&Kept<T>| kept.group < group && kept.after_us.is_none_or(|us| us >= from_us);
-        let mut events: Vec<_> =
-            inner.events.iter().rev().filter(recent).take(count).map(|kept| kept.event.clone()).collect();
-        events.reverse();
-        events
+        inner.events.iter().filter(recent).map(|kept| kept.event.clone()).collect()
     }
 
     /// A reader that joins at the newest start point, or at the first one to come.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use self::events::{EventsMux, StateMux};
 use crate::{
     hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
-    limits::MOQ_EVENTS_RECENT_MAX,
+    limits::{MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX},
     media::{Event, Frame, Head, Item, StreamName, TrackKind},
     proto::moq::{
         catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, STATE_TRACK, VIDEO_TRACK},
@@ -287,14 +287,27 @@ impl LineMux {
             let tail = put_frame(out, |fields| line::encode_item(&Item::Head(head.clone()), &self.name, fields));
             out.extend_from_slice(&tail);
         }
-        for item in self.source.recent_events(group, frame.dts_us - RECAP_US, MOQ_EVENTS_RECENT_MAX) {
-            if let Item::Event(event) = item
-                && self.is_of_here(&event)
-            {
-                let tail = put_frame(out, |fields| line::encode_recap(&event, fields));
-                out.extend_from_slice(&tail);
-            }
+        for event in self.recap(frame, group) {
+            let tail = put_frame(out, |fields| line::encode_recap(&event, fields));
+            out.extend_from_slice(&tail);
         }
+    }
+
+    /// The newest events before a group, oldest first.
+    fn recap(&self, frame: &Frame, group: u64) -> Vec<Arc<Event>> {
+        let recent = self.source.recent_events(group, frame.dts_us - RECAP_US);
+        let of_here = recent.into_iter().filter_map(|item| match item {
+            Item::Event(event) if self.is_of_here(&event) => Some(event),
+            _ => None,
+        });
+        let mut bytes = 0;
+        let fits = |event: &Arc<Event>| {
+            bytes += event.json.len();
+            bytes <= MOQ_EVENTS_RECENT_BYTES_MAX
+        };
+        let mut recap: Vec<_> = of_here.rev().take(MOQ_EVENTS_RECENT_MAX).take_while(fits).collect();
+        recap.reverse();
+        recap
     }
 }
 

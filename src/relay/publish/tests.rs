@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock,
     hub::{Cursor, Read},
-    media::{AudioConfig, Codec, Room, Tracks, VideoConfig, event::Moment},
+    media::{AudioConfig, Codec, Data, Room, Tracks, VideoConfig, event::Moment},
     proto::moq::{
         container::read_legacy,
         line::{LineItem, decode_item},
@@ -330,6 +330,35 @@ fn each_group_of_the_line_can_be_read_alone_and_keeps_the_order() {
         (8, item(video(120, true))),
     ];
     assert_eq!(read, expected);
+}
+
+#[test]
+fn a_recap_has_all_of_the_last_seconds_up_to_its_bound_in_bytes() {
+    let source = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 8 });
+    let mux = LineMux::new("live/a".parse().expect("name"), source.clone());
+    let Item::Frame(keyframe) = video(20_000, true) else { unreachable!() };
+    source.push(video(4_000, true), 1);
+    source.push(Item::Event(event(1, r#"{"mode":"asap"}"#)), 1);
+    source.push(video(6_000, true), 2);
+    // An encoder's data takes no event's place.
+    let data = |dts_us| Item::Data(Data { dts_us, amf0: Bytes::from_static(b"onClock") });
+    for seq in 2..=500 {
+        source.push(Item::Event(event(seq, r#"{"mode":"asap"}"#)), 2);
+        source.push(data(6_000_000), 2);
+    }
+    let seqs = |events: Vec<Arc<Event>>| events.iter().map(|event| event.head.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(mux.recap(&keyframe, 3)), (2..=500).collect::<Vec<_>>());
+    let large = |seq| {
+        let small = String::from_utf8(card(seq).json.to_vec()).expect("text");
+        let large = small.replace(r#""data":{}"#, &format!(r#""data":{{"text":"{}"}}"#, "x".repeat(500)));
+        Arc::new(Event::from_json(large.as_bytes()).expect("a valid event"))
+    };
+    (501..=1000).for_each(|seq| source.push(Item::Event(large(seq)), 2));
+    let recap = mux.recap(&keyframe, 3);
+    let bytes: usize = recap.iter().map(|event| event.json.len()).sum();
+    let of_each = large(1000).json.len();
+    assert!((MOQ_EVENTS_RECENT_BYTES_MAX - of_each..=MOQ_EVENTS_RECENT_BYTES_MAX).contains(&bytes), "{bytes}");
+    assert_eq!(recap.last().map(|event| event.head.seq), Some(1000));
 }
 
 #[test]
