@@ -361,8 +361,9 @@ const AUDIO_GROUP_US: i64 = 1_000_000;
 /// How far back the recap of a line's group reaches: longer than an edge needs to come back.
 const RECAP_US: i64 = 15_000_000;
 
-/// Rings of catalogs, events and audio.
-const SMALL_RING_BYTES: usize = 2 * 1024 * 1024;
+/// Rings of catalogs, events and audio. Larger than the largest room and what is so in all rooms together, with
+/// which a group begins.
+const SMALL_RING_BYTES: usize = 8 * 1024 * 1024;
 const SMALL_RING_GROUPS: usize = 16;
 
 #[cfg(test)]
