@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::tags::{Carriage, Egress, Extras, HeadTags, TagEntry};
 use crate::{
-    hub::{Cursor, End, Entry, EntryKind, Muxed, Read, Viewer},
+    hub::{Cursor, End, EntryKind, Muxed, Read, Viewer},
     media::{Codec, Scalar, Tracks},
     proto::flv::{self, TagBody, script},
 };
@@ -82,17 +82,15 @@ impl Session {
         match read {
             Read::Skipped { frames } => self.counters.frames_skipped += frames,
             Read::Entry { entry: TagEntry::Head(head), .. } => self.head = Some(head),
-            Read::Entry { entry, .. } => {
-                match entry.kind() {
-                    EntryKind::Event => self.counters.events += 1,
+            Read::Entry { entry: TagEntry::Tag(tag), .. } => {
+                match tag.kind {
+                    EntryKind::Event => self.counters.events += u64::from(tag.is_event),
                     _ => self.counters.frames += 1,
                 }
-                if let TagEntry::Tag(tag) = entry {
-                    if let Some(head) = self.head.take() {
-                        self.tell(head, tag.ts_ms, out);
-                    }
-                    out.extend(tag.slices.iter().cloned());
+                if let Some(head) = self.head.take() {
+                    self.tell(head, tag.ts_ms, out);
                 }
+                out.extend(tag.slices.iter().cloned());
             }
         }
         self.counters.bytes += out.iter().skip(first).map(|slice| slice.len() as u64).sum::<u64>();

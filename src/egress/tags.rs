@@ -111,7 +111,9 @@ pub(super) struct HeadTags {
 /// A wrapped tag.
 #[derive(Debug, Clone)]
 pub(super) struct Tag {
-    kind: EntryKind,
+    pub(super) kind: EntryKind,
+    /// It tells an event that no tag before it told.
+    pub(super) is_event: bool,
     pub(super) ts_ms: u32,
     dts_us: i64,
     bytes: usize,
@@ -165,10 +167,10 @@ impl TagMux {
         ms - *self.base_ms.get_or_insert(ms)
     }
 
-    fn tag(&self, kind: EntryKind, dts_us: i64, ts_ms: u32, body: &TagBody) -> TagEntry {
+    fn tag(&self, kind: EntryKind, dts_us: i64, ts_ms: u32, body: &TagBody) -> Tag {
         let slices = self.carriage.wrap(ts_ms, body);
         let bytes = slices.iter().map(Bytes::len).sum();
-        TagEntry::Tag(Tag { kind, ts_ms, dts_us, bytes, slices: slices.into() })
+        Tag { kind, is_event: false, ts_ms, dts_us, bytes, slices: slices.into() }
     }
 
     fn wait(&mut self, item: Item) {
@@ -193,8 +195,9 @@ impl TagMux {
             match item {
                 Item::Head(head) => out.push(TagEntry::Head(Arc::new(self.head_tags(&head))), group),
                 Item::Event(event) => {
-                    for amf0 in self.event_scripts(&event, frame) {
-                        out.push(self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(amf0)), group);
+                    for (nth, amf0) in self.event_scripts(&event, frame).into_iter().enumerate() {
+                        let tag = self.tag(EntryKind::Event, frame.dts_us, ts_ms, &TagBody::script(amf0));
+                        out.push(TagEntry::Tag(Tag { is_event: nth == 0, ..tag }), group);
                     }
                     if self.extras.sei && frame.track == TrackKind::Video {
                         self.insert_sei(&event, &mut body);
@@ -204,10 +207,10 @@ impl TagMux {
             }
         }
         let kind = if frame.keyframe { EntryKind::Start } else { EntryKind::Follow };
-        out.push(self.tag(kind, frame.dts_us, ts_ms, &body), group);
+        out.push(TagEntry::Tag(self.tag(kind, frame.dts_us, ts_ms, &body)), group);
     }
 
-    /// The bodies of the script tags that tell an event.
+    /// The bodies of the script tags that tell an event, `onLiveEvent` first.
     fn event_scripts(&mut self, event: &Event, frame: &Frame) -> Vec<Bytes> {
         // Milliseconds stay exact in a double for 285,000 years.
         let ts_ms = self.tag_ms(event.pts_us().unwrap_or(frame.pts_us)) as f64;
@@ -279,7 +282,8 @@ impl Mux for TagMux {
             Item::Data(_) if self.base_ms.is_none() => {}
             Item::Data(data) => {
                 let ts_ms = wrap_ms(self.tag_ms(data.dts_us));
-                out.push(self.tag(EntryKind::Event, data.dts_us, ts_ms, &TagBody::script(data.amf0)), group);
+                let tag = self.tag(EntryKind::Event, data.dts_us, ts_ms, &TagBody::script(data.amf0));
+                out.push(TagEntry::Tag(tag), group);
             }
         }
     }

@@ -381,7 +381,11 @@ async fn who_asks_for_it_gets_events_as_text_and_in_the_picture() {
     room.push([slice(0x41, 40)]);
     let plain = plain.tags().await;
     assert_eq!(words(&plain), ["40 clock", "40 card.show", "40 h264 +0"]);
-    let text = text.tags().await;
+    let text = {
+        let tags = text.tags().await;
+        assert_eq!(text.session.counters().events, 2, "told twice, and counted once");
+        tags
+    };
     assert_eq!(words(&text), ["40 clock", "40 onTextData", "40 card.show", "40 onTextData", "40 h264 +0"]);
     let (_, body) = script(&text[3]);
     assert_eq!((body.get_str("type"), body.get_str("text").map(str::as_bytes)), (Some("Text"), Some(&event.json[..])));
@@ -420,6 +424,7 @@ async fn data_messages_pass_as_they_came_but_never_before_the_header() {
     room.publisher.relay(data(60_000), 1).expect("current");
     let tags = viewer.tags().await;
     assert_eq!(words(&tags), ["20 onTextData"]);
+    assert_eq!(viewer.session.counters().events, 0, "an encoder's data is no event");
     assert_eq!(tags[0].body, amf0);
 }
 
