@@ -269,12 +269,10 @@ impl<'a> Sink<'a> {
     /// are not asked.
     fn believes(&mut self, event: &Event) -> bool {
         let name = &self.mirror.name;
-        let source = event.head.source.as_str();
-        let elsewhere = source != name.as_str() && source.strip_suffix("/_global") != name.as_str().split('/').next();
         let reason = match self.relay.event_keys.verify(event) {
             Err(bad) => bad.label(),
-            Ok(()) if elsewhere => "event_of_another_stream",
-            Ok(()) => return true,
+            Ok(()) if is_heard(name, &event.head.source) => return true,
+            Ok(()) => "event_of_another_stream",
         };
         self.refuse_event(reason, &event.head.id);
         false
@@ -345,6 +343,11 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// Are the events of this source for the stream?
+fn is_heard(name: &StreamName, source: &str) -> bool {
+    source == name.as_str() || name.global().is_some_and(|global| source == global.as_str())
+}
+
 /// The next of a subscription that may not be there yet.
 async fn next(subscription: &mut Option<Subscription>) -> Option<Received> {
     match subscription {
@@ -365,3 +368,17 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// What players use for video and audio.
 const PRIORITY_LINE: u8 = 60;
 const PRIORITY_AUDIO: u8 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_hears_itself_and_its_organisation() {
+        let hears = |name: &str, source: &str| is_heard(&name.parse().expect("a name"), source);
+        assert!(hears("acme/live/a", "acme/live/a") && hears("acme/live/a", "acme/_global"));
+        assert!(hears("acme/_global", "acme/_global") && hears("acme", "acme"));
+        assert!(!hears("acme", "acme/_global"), "a name without folders has no organisation");
+        assert!(!hears("acme/live/a", "acme/live/b") && !hears("acme/live/a", "other/_global"));
+    }
+}
