@@ -141,6 +141,12 @@ async fn batch(
 
 async fn publish(api: &Api, name: &StreamName, form: Form, draft: Draft) -> Result<Published, Refusal> {
     let published = api.hub.publish_event(name, draft.fields, draft.at).await;
+    if let Ok(Published { event, known: false, .. }) = &published
+        && event.json.len() > Event::BYTES_SOFT_MAX
+    {
+        let (id, bytes) = (&event.head.id, event.json.len());
+        tracing::warn!(stream = %name, id, bytes, "an event is larger than all players are sure to take");
+    }
     published.map_err(|refused| match refused {
         Refused::Bad(bad) => Refused::Bad(form.in_its_terms(bad)).into(),
         other => other.into(),
