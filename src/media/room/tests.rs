@@ -176,6 +176,39 @@ fn a_snapshot_is_read_with_care() {
     assert_eq!((seqs(&more), room.seq(), room.active(at(7)).len()), (vec![5], 1, 1));
 }
 
+/// The page's fold reads the same vectors.
+#[test]
+fn the_page_and_this_agree_on_what_is_so() {
+    let vectors: Value = serde_json::from_str(include_str!("../../../tests/data/room_vectors.json")).expect("json");
+    let clock = |name: &str| vectors["now"][name].as_i64().expect("a number");
+    let now = Moment { pts_us: clock("pts_us"), wall_ms: clock("wall_ms") };
+    for case in vectors["cases"].as_array().expect("a list") {
+        // Whether time passes in between or not.
+        for always in [true, false] {
+            let mut room = Room::default();
+            for arrival in case["arrivals"].as_array().expect("a list") {
+                let json = arrival.to_string();
+                if arrival.get("events").is_some() {
+                    room.replace(&Room::from_json(json.as_bytes(), &mut Vec::new()).expect("a snapshot").0);
+                } else {
+                    room.apply(&Arc::new(Event::from_json(json.as_bytes()).expect("an event")));
+                }
+                if always {
+                    room.advance(now);
+                }
+            }
+            let active = room.active(now);
+            let ids: Map<_, _> =
+                active.iter().map(|(key, event)| ((*key).to_owned(), event.head.id.clone().into())).collect();
+            let is_set = |event: &Arc<Event>| active.values().any(|set| set.head.seq == event.head.seq);
+            let replay = room.replay(now);
+            let more: Vec<_> =
+                replay.iter().filter(|event| !is_set(event)).map(|event| event.head.id.clone()).collect();
+            assert_eq!((Value::from(ids), Value::from(more)), (case["active"].clone(), case["more"].clone()), "{case}");
+        }
+    }
+}
+
 /// What an author does next, in the terms of what is there.
 #[derive(Debug, Clone)]
 enum Act {

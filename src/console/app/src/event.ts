@@ -35,8 +35,8 @@ export interface Snapshot {
   events: LiveEvent[];
   /** Keys, with the seq up to which nothing of them matters any more. */
   deleted: Record<string, number>;
-  /** Ids that were cancelled or superseded, with the UTC millisecond of that. */
-  dropped: Record<string, number>;
+  /** Ids that were cancelled or superseded; true for those that had fired before that. */
+  dropped: Record<string, boolean>;
 }
 
 /** True from the first displayed frame with PTS >= `pts_us` on, or from `wall_ms` on. */
@@ -47,6 +47,10 @@ export function hasFired({ time }: LiveEvent, now: Moment): boolean {
 }
 
 export const hasExpired = ({ time }: LiveEvent, now: Moment): boolean => (time.expires_ms ?? Infinity) <= now.wall_ms;
+
+/** True if it never applies: it has expired when its time comes, by the UTC time that it names itself. */
+export const expiresBeforeItFires = ({ time: { wall_ms, expires_ms } }: LiveEvent): boolean =>
+  wall_ms !== undefined && expires_ms !== undefined && expires_ms <= wall_ms;
 
 /** True while a one-shot with a duration goes on, by the clock that triggered it. */
 export function isRunning(event: LiveEvent, now: Moment): boolean {
@@ -59,10 +63,11 @@ export function isRunning(event: LiveEvent, now: Moment): boolean {
 export function parseEvent(value: unknown): LiveEvent | undefined {
   const event = value as Partial<LiveEvent> | null;
   if (typeof event !== "object" || event === null || event.v !== 1) return undefined;
-  const { id, source, seq, type, op, key, time } = event;
+  const { id, source, seq, type, op, key, time, supersedes = [] } = event;
   const named = typeof id === "string" && typeof source === "string" && typeof type === "string";
   const keyed = op === "fire" || ((op === "set" || op === "delete") && typeof key === "string");
-  if (!named || !keyed || typeof seq !== "number" || typeof time !== "object" || time === null) return undefined;
+  if (!named || !keyed || typeof seq !== "number" || !Array.isArray(supersedes)) return undefined;
+  if (typeof time !== "object" || time === null) return undefined;
   const timed =
     time.mode === "asap" ||
     (time.mode === "pts" && typeof time.pts_us === "number") ||
@@ -76,5 +81,11 @@ export function parseSnapshot(value: unknown): Snapshot | undefined {
   if (typeof snapshot !== "object" || snapshot === null || snapshot.v !== 1) return undefined;
   const { source, pts_us, events, deleted = {}, dropped = {} } = snapshot;
   if (typeof source !== "string" || typeof pts_us !== "number" || !Array.isArray(events)) return undefined;
+  if (!areAll("number", deleted) || !areAll("boolean", dropped)) return undefined;
   return { source, pts_us, events: events.map(parseEvent).filter((event) => event !== undefined), deleted, dropped };
+}
+
+/** True for an object whose values are all of that type. */
+function areAll(type: "number" | "boolean", marks: unknown): boolean {
+  return typeof marks === "object" && marks !== null && Object.values(marks).every((mark) => typeof mark === type);
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { LiveEvent, Moment } from "./event";
+import vectors from "../../../../tests/data/room_vectors.json";
+import { type LiveEvent, type Moment, parseEvent, parseSnapshot } from "./event";
 import { Room } from "./room";
 import { at, cancel, event, fire } from "./testing";
 
@@ -30,8 +31,29 @@ function shuffled<T>(items: T[], seed: number): T[] {
   return keyed.sort((a, b) => a.place - b.place).map(({ item }) => item);
 }
 
+for (const { name, arrivals, active, more } of vectors.cases) {
+  test(`as the server has it: ${name}`, () => {
+    const { now } = vectors;
+    // Whether time passes in between or not.
+    for (const always of [true, false]) {
+      const room = new Room();
+      for (const arrival of arrivals as unknown[]) {
+        const event = parseEvent(arrival);
+        const snapshot = parseSnapshot(arrival);
+        assert.ok(event ?? snapshot);
+        if (event) room.apply(event);
+        if (snapshot) room.replace(snapshot.events, now, snapshot);
+        if (always) room.advance(now);
+      }
+      assert.deepEqual(Object.fromEntries(room.active(now).map(({ key, id }) => [key, id])), active);
+      const rest = [...room.coming(now), ...room.running(now)].filter((event) => event.type !== "cancel");
+      assert.deepEqual(ids(rest).sort(), more);
+    }
+  });
+}
+
 /** What is to be left of the history at 100 ms. */
-const LEFT = { active: ["late tally", "new card"], running: ["rain"], coming: ["coming card", "coming rain"] };
+const LEFT = { active: ["new card"], running: ["rain"], coming: ["coming card", "coming rain"] };
 
 const HISTORY = [
   event("old card", 1, { time: at(10_000) }),
@@ -42,7 +64,7 @@ const HISTORY = [
   event("sale again", 18, { type: "sale.start", key: "sale:1", time: at(50_000) }),
   event("sale end again", 19, { type: "sale.end", op: "delete", key: "sale:1", time: at(60_000) }),
   event("theme", 6, { type: "theme.set", key: "theme", time: at(30_000) }),
-  event("stop theme", 7, cancel("theme", at(50_000))),
+  event("stop theme", 7, cancel("theme")),
   event("expired", 8, { type: "coupon.offer", key: "coupon:1", time: { ...at(30_000), expires_ms: 60 } }),
   event("poll", 9, { type: "poll.open", key: "poll:1" }),
   event("tally", 10, { type: "poll.tally", key: "poll:1:tally" }),
@@ -67,7 +89,7 @@ test("a snapshot over any part of it leaves the same state", () => {
   const now = moment(100);
   const truth = HISTORY.filter(({ id }) => Object.values(LEFT).flat().includes(id));
   const deleted = { "sale:1": 19, theme: 6, "coupon:1": 8, "poll:1": 11 };
-  const marks = { deleted, dropped: { theme: 50, "dropped rain": 0 } };
+  const marks = { deleted, dropped: { theme: true, "dropped rain": false } };
   for (let seed = 1; seed <= 300; seed++) {
     const before = shuffled(HISTORY, seed).slice(0, seed % HISTORY.length);
     const built = room(before, now);
@@ -114,7 +136,8 @@ test("what expires is gone from that millisecond on, and what it replaced stays 
 
 test("cancelling an announced event leaves the key as it was", () => {
   const coming = event("b", 2, { time: at(900_000) });
-  const built = room([event("a", 1), coming, event("stop", 3, cancel("b", at(50_000)))], moment(60));
+  const stop = event("stop", 3, { ...cancel("b"), supersedes: ["b"] });
+  const built = room([event("a", 1), coming, stop], moment(60));
   assert.deepEqual(ids(built.active(moment(1000))), ["a"]);
 });
 
@@ -124,4 +147,12 @@ test("a one-shot ends by the clock that triggered it", () => {
   const built = room([wall, pts], moment(0));
   assert.deepEqual(ids(built.running({ pts_us: 14_999, wall_ms: 20 })), ["pts"]);
   assert.deepEqual(ids(built.running({ pts_us: 15_000, wall_ms: 14 })), ["wall"]);
+});
+
+test("marks stay within their bound, and the oldest go first", () => {
+  const built = new Room();
+  const card = (seq: number) => event(`${1000 + seq}`, seq, { key: `card:${seq}` });
+  for (let seq = 1; seq <= 65; seq++) built.apply(event(`${2000 + seq}`, 1000 + seq, cancel(`${1000 + seq}`)));
+  for (let seq = 1; seq <= 65; seq++) built.apply(card(seq));
+  assert.deepEqual(ids(built.active(moment(1))), ["1001"]);
 });

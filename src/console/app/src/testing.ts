@@ -21,6 +21,6 @@ export const fire = (type: string, rest: Partial<LiveEvent> = {}): Partial<LiveE
   ...rest,
 });
 
-/** For `event`: stops the one with the id `ref`. */
-export const cancel = (ref: string, time: LiveEvent["time"] = { mode: "asap", wall_ms: 0 }): Partial<LiveEvent> =>
-  fire("cancel", { data: { ref }, time });
+/** For `event`: stops the one with the id `ref`, which had fired if nothing else is said. */
+export const cancel = (ref: string): Partial<LiveEvent> =>
+  fire("cancel", { data: { ref }, time: { mode: "asap", wall_ms: 0 } });

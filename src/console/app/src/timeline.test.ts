@@ -58,7 +58,7 @@ test("a cancelled event never fires", () => {
   const { timeline: line, ids } = timeline();
   line.shown(0);
   line.add(event("a", 1, { time: at(100) }));
-  line.add(event("stop", 2, cancel("a")));
+  line.add(event("stop", 2, { ...cancel("a"), supersedes: ["a"] }));
   line.shown(200);
   assert.deepEqual(ids(), ["stop"]);
 });
@@ -100,12 +100,17 @@ test("what is not an event is refused", () => {
   for (const value of [
     null, 1, "x", [], {}, { id: "a" },
     { ...sound, v: 2 }, { ...sound, time: null }, { ...sound, key: undefined }, { ...sound, op: "merge" },
+    { ...sound, supersedes: "b" },
     { ...sound, time: { mode: "pts" } }, { ...sound, time: { mode: "wall", pts_us: 1 } },
   ]) {
     assert.equal(parseEvent(value), undefined);
   }
   assert.equal(parseSnapshot({ v: 1, source: "live/a", pts_us: 0, events: [null, sound] })?.events.length, 1);
   assert.equal(parseSnapshot({ v: 1, source: "live/a", pts_us: 0 }), undefined);
+  const empty = { v: 1, source: "live/a", pts_us: 0, events: [], deleted: { sale: 3 }, dropped: { b: true } };
+  assert.ok(parseSnapshot(empty));
+  assert.equal(parseSnapshot({ ...empty, deleted: { sale: true } }), undefined);
+  assert.equal(parseSnapshot({ ...empty, dropped: { b: 50 } }), undefined);
 });
 
 test("the server's time is that of the shortest round trip", async () => {
