@@ -155,4 +155,8 @@ test("marks stay within their bound, and the oldest go first", () => {
   for (let seq = 1; seq <= 65; seq++) built.apply(event(`${2000 + seq}`, 1000 + seq, cancel(`${1000 + seq}`)));
   for (let seq = 1; seq <= 65; seq++) built.apply(card(seq));
   assert.deepEqual(ids(built.active(moment(1))), ["1001"]);
+  built.apply(event("end", 66, { op: "delete", key: "card:66" }));
+  built.advance(moment(1));
+  for (const seq of [2, 3]) built.apply(event(`again ${seq}`, seq, { key: `card:${seq}` }));
+  assert.deepEqual(ids(built.active(moment(1))), ["1001", "again 2"]);
 });
