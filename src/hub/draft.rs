@@ -44,6 +44,9 @@ impl Draft {
             return Err(BadEvent::field("/id", "must be a ULID"));
         }
         let kind = text(&fields, "type")?.ok_or_else(|| BadEvent::field("/type", "is missing"))?;
+        if kind == "clock" {
+            return Err(BadEvent::field("/type", "is the origin's own"));
+        }
         let data = match fields.entry("data").or_insert_with(|| json!({})) {
             Value::Object(data) => data.clone(),
             _ => return Err(BadEvent::field("/data", "must be an object")),

@@ -45,6 +45,7 @@ fn each_refusal_points_to_its_field() {
         (card("id", json!(7)), "/id"),
         (card("type", json!(7)), "/type"),
         (draft(json!({})), "/type"),
+        (draft(json!({"type": "clock"})), "/type"),
         (draft(json!({"type": "shop.open"})), "/op"),
         (card("op", json!("merge")), "/op"),
         (card("op", json!("delete")), "/op"),
