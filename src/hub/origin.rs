@@ -200,13 +200,13 @@ impl Origin {
         draft: Draft,
         seqs: &mut Vec<u64>,
     ) -> Result<Arc<Event>, Refused> {
-        let mut again = None;
+        let mut durable: Option<Arc<Event>> = None;
         let mut lead = self.commit_lead();
         let closing = draft.closing(source);
         loop {
+            let again = durable.as_ref().map(|event| event.head.seq);
             let stamp = timeline.lock().stamp(&draft, lead, again);
-            let seq = stamp.seq;
-            seqs.push(seq);
+            seqs.push(stamp.seq);
             let event = Arc::new(self.signer.sign(draft.stamped(stamp))?);
             let mut events = vec![event.clone()];
             // The closing has a higher seq than what it closes, or it would not count.
@@ -217,14 +217,22 @@ impl Origin {
             }
             let began = clock::now();
             let closings: Vec<_> = events.iter().skip(1).cloned().collect();
-            self.journal.commit(events, Vec::new()).await?;
-            self.note_commit(began.elapsed());
+            let committed = self.journal.commit(events, Vec::new()).await;
             let mut timeline = timeline.lock();
+            match (committed, durable) {
+                (Ok(()), _) => self.note_commit(began.elapsed()),
+                // Late is better than never: it is durable as it was.
+                (Err(_), Some(event)) => {
+                    timeline.schedule(event.clone());
+                    return Ok(event);
+                }
+                (Err(error), None) => return Err(error.into()),
+            }
             closings.into_iter().for_each(|closing| timeline.schedule(closing));
             let missed = draft.at == At::Now && lead < LEAD_MAX && timeline.has_missed(&event);
             // Committing took longer than a frame: nobody has seen the event, so it may still change.
             if missed || timeline.stopped_by(&draft) != event.head.supersedes {
-                again = Some(seq);
+                durable = Some(event);
                 lead = (lead * 3).min(LEAD_MAX);
                 continue;
             }

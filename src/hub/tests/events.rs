@@ -16,9 +16,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn on_disk(file: &Path) -> Arc<Hub> {
+    bounded(file, 1 << 24)
+}
+
+fn bounded(file: &Path, bytes_max: u64) -> Arc<Hub> {
     let metrics = Metrics::new(0, true);
     let seconds = prometheus::Histogram::with_opts(prometheus::HistogramOpts::new("t", "t")).expect("a histogram");
-    let journal = Journal::open(file, 1 << 24, seconds).expect("a journal that nobody else has open");
+    let journal = Journal::open(file, bytes_max, seconds).expect("a journal that nobody else has open");
     let origin = Origin::new(journal, Arc::new(Signer::from_seed(&[7; 32])), metrics, 1000, 1000);
     Hub::new(Settings::default(), Some(origin))
 }
@@ -142,6 +146,26 @@ async fn an_event_for_now_meets_its_frame_however_long_the_commit_takes() {
     assert_eq!(show.publisher.stream().stats.take_events_late(), 0);
     let journal = hub.events_since(&room("live/room"), 0, 100).expect("the log");
     assert_eq!(journal.len(), 3, "stamped again, an event is still one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_stamped_again_fires_late() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one = accepted(&hub(), card("A"), None).await.json.len() as u64;
+    // Room for one, and for the seqs that the clock sets aside.
+    let hub = bounded(&folder.path().join("events"), one + one / 2 + 512);
+    let (mut show, mut cursor) = Show::begin(&hub, "live/room");
+    let mut posting = std::pin::pin!(accepted(&hub, card("A"), None));
+    assert!(futures_util::poll!(posting.as_mut()).is_pending());
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    show.go_on(10).await;
+    let event = posting.await;
+    assert_eq!(post(&hub, "live/room", card("B"), None).await, Err(Refused::Full));
+    show.go_on(1).await;
+    assert_eq!(ids(&items(&mut cursor)), from_ref(&event.head.id));
+    assert_eq!(show.publisher.stream().stats.take_events_late(), 1);
 }
 
 #[tokio::test(start_paused = true)]
