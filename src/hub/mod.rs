@@ -191,6 +191,8 @@ impl Hub {
         {
             let mut streams = self.streams.write();
             if streams.get(stream.name()).is_some_and(|entered| Arc::ptr_eq(&entered.stream, stream)) {
+                // While the next stream of this room can't begin yet.
+                stream.timeline().lock().pause();
                 streams.remove(stream.name());
             }
         }

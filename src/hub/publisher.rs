@@ -236,16 +236,13 @@ impl Line {
 
     /// Where a new session's first timestamp lands: behind the last frame by the time that has passed since.
     fn begin_session(&mut self, stream: &Stream) -> Rebase {
+        stream.timeline().lock().begin_session();
         match self.newest {
             None => {
                 // The UTC clock once, so that the timeline goes on growing over a restart.
                 Rebase::starting_at(clock::unix_ms().saturating_mul(1000))
             }
             Some((newest_us, at)) => {
-                let mut timeline = stream.timeline().lock();
-                timeline.epoch += 1;
-                timeline.clock.handle_restart();
-                drop(timeline);
                 let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
                 // Whole milliseconds keep the conversions of every egress exact.
                 Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)

@@ -41,6 +41,8 @@ pub(super) struct Timeline {
     /// More are on their way to being reserved.
     pub(super) reserving: bool,
     pub(super) epoch: u64,
+    /// A session has had this epoch.
+    began: bool,
     /// What is so, up to where the line is.
     pub(super) room: Room,
     /// Accepted, and not yet in the line; by seq.
@@ -72,6 +74,7 @@ impl Timeline {
             reserved: 0,
             reserving: false,
             epoch: 0,
+            began: false,
             room: Room::default(),
             schedule: BTreeMap::new(),
             newest: None,
@@ -350,6 +353,14 @@ impl Timeline {
     fn settle(&self, seq: u64) {
         if let Some(origin) = &self.origin {
             origin.journal.settle(&self.source, seq);
+        }
+    }
+
+    /// A publisher's clock begins, and is no continuation of the one before.
+    pub(super) fn begin_session(&mut self) {
+        if std::mem::replace(&mut self.began, true) {
+            self.epoch += 1;
+            self.clock.handle_restart();
         }
     }
 

@@ -230,6 +230,19 @@ async fn the_first_head_of_a_stream_has_what_was_set_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_whose_publisher_is_done_has_no_frame_to_wait_for() {
+    let hub = hub();
+    let (show, _cursor) = Show::begin(&hub, "live/room");
+    show.publisher.end();
+    assert_eq!(post(&hub, "live/room", json!({"type": "gift.send"}), None).await, Err(Refused::NotLive));
+    assert!(hub.timeline(&room("live/room")).expect("a room").lock().is_idle());
+    let (_show, mut cursor) = Show::begin(&hub, "live/room");
+    let line = items(&mut cursor);
+    let Some(Item::Head(head)) = line.first() else { panic!("{line:?}") };
+    assert_eq!(head.tracks.epoch, 1, "what was stamped for the show before is told from this one's");
+}
+
+#[tokio::test(start_paused = true)]
 async fn joiners_at_each_start_point_get_the_state_there() {
     let hub = hub();
     let (mut show, mut cursor) = Show::begin(&hub, "live/room");
