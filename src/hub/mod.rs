@@ -15,7 +15,7 @@ mod timeline;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -143,9 +143,11 @@ impl Hub {
         Ok(Viewer { hub: self.clone(), stream: self.enter(name, Door::View)? })
     }
 
-    /// Marks a stream as servable from an upstream.
+    /// Marks a stream as servable from an upstream, which also takes its events.
     pub fn announce(self: &Arc<Self>, name: &StreamName) -> Result<Arc<Stream>, Full> {
-        self.enter(name, Door::Announce)
+        let stream = self.enter(name, Door::Announce)?;
+        stream.relayed.store(true, Ordering::Relaxed);
+        Ok(stream)
     }
 
     /// The upstream no longer has the stream: it ends here.

@@ -70,8 +70,8 @@ impl Publisher {
 
     /// Pushes a frame that carries the publisher's own timestamps.
     pub fn push_frame(&mut self, mut frame: Frame) -> Result<(), Replaced> {
-        self.stream.relayed.store(false, Ordering::Relaxed);
         self.with_line(|stream, line, rebase| {
+            stream.relayed.store(false, Ordering::Relaxed);
             let offset = line.rebase(stream, rebase, frame.dts_us) - frame.dts_us;
             let epoch = stream.timeline().lock().epoch;
             if line.tracks.epoch != epoch {
@@ -109,7 +109,6 @@ impl Publisher {
 
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
-        self.stream.relayed.store(true, Ordering::Relaxed);
         let global = self.stream.name().is_global();
         let mut spread = Vec::new();
         self.with_line(|stream, line, _| match item {

@@ -471,3 +471,16 @@ async fn an_edge_takes_no_events() {
     assert_eq!(post(&edge, "live/room", card("A"), None).await, Err(Refused::NotOrigin));
     assert_eq!(edge.events_since(&room("live/room"), 0, 1), Err(Refused::NotOrigin));
 }
+
+#[tokio::test]
+async fn a_stream_of_an_upstream_takes_its_events_there_watched_or_not() {
+    let hub = hub();
+    let mirrored = hub.announce(&room("live/room")).expect("room");
+    assert_eq!(post(&hub, "live/room", card("A"), None).await, Err(Refused::NotOrigin));
+    hub.unannounce(&mirrored);
+    accepted(&hub, card("A"), None).await;
+    hub.announce(&room("live/room")).expect("room");
+    let mut publisher = hub.publish(&room("live/room")).expect("slot");
+    publisher.push_frame(frame(0, true)).expect("current");
+    accepted(&hub, card("A"), None).await;
+}
