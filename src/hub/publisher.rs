@@ -109,28 +109,30 @@ impl Publisher {
 
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
-        let global = self.stream.name().is_global();
-        let mut spread = Vec::new();
-        self.with_line(|stream, line, _| match item {
-            Item::Frame(frame) => line.push_frame(stream, frame, Some(group)),
-            Item::Event(event) => {
-                if global {
-                    spread.push(event.clone());
+        let hub = self.stream.name().is_global().then(|| self.hub.clone());
+        self.with_line(|stream, line, _| {
+            stream.relayed.store(true, Ordering::Relaxed);
+            let spread = match item {
+                Item::Frame(frame) => {
+                    let held = !line.held_events.is_empty();
+                    line.push_frame(stream, frame, Some(group));
+                    held.then(Vec::new)
                 }
-                line.hold_event(stream, event);
-            }
-            Item::Head(head) => {
-                let missed = line.follow_head(stream, &head, group);
-                if global {
-                    spread = missed;
+                Item::Event(event) => {
+                    line.hold_event(stream, event.clone());
+                    Some(vec![event])
                 }
+                Item::Head(head) => Some(line.follow_head(stream, &head, group)),
+                Item::Data(_) => {
+                    stream.ring().push(item, group);
+                    None
+                }
+            };
+            // While the line is held, so that all rooms have the events in its order.
+            if let (Some(hub), Some(events)) = (hub, spread) {
+                hub.spread(stream, &events);
             }
-            Item::Data(_) => stream.ring().push(item, group),
-        })?;
-        if global {
-            self.hub.spread(&self.stream, &spread);
-        }
-        Ok(())
+        })
     }
 
     /// Ends the stream: the publisher said that he is done.
@@ -288,13 +290,7 @@ impl Line {
 
     /// The events that go before the frame with this PTS.
     fn push_due(&mut self, stream: &Stream, pts_us: i64, published_here: bool) {
-        let held = std::mem::take(&mut self.held_events);
-        if held.iter().any(|event| event.is_global()) {
-            self.global = stream.global();
-        }
-        for event in held {
-            self.push_event(stream, event);
-        }
+        self.push_held(stream);
         if stream.name().is_global() {
             // It has no frames of its own to wait for.
             return;
@@ -334,9 +330,18 @@ impl Line {
 
     /// Keeps another node's event for its frame: sound, which comes on a track of its own, must not get between.
     pub(super) fn hold_event(&mut self, stream: &Stream, event: Arc<Event>) {
-        if self.held_events.len() < limits::EVENTS_PENDING_MAX {
-            self.held_events.push(event);
-        } else {
+        if self.held_events.len() >= limits::EVENTS_PENDING_MAX {
+            self.push_held(stream);
+        }
+        self.held_events.push(event);
+    }
+
+    fn push_held(&mut self, stream: &Stream) {
+        let held = std::mem::take(&mut self.held_events);
+        if held.iter().any(|event| event.is_global()) {
+            self.global = stream.global();
+        }
+        for event in held {
             self.push_event(stream, event);
         }
     }

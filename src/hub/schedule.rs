@@ -78,7 +78,7 @@ impl Hub {
         let due = timeline.lock().due_now(|_| true);
         due.iter().for_each(|event| line.hold_event(&stream, event.clone()));
         line.push_carrier(&stream);
-        drop(line);
+        // While the line is held, so that all rooms have the events in its order.
         self.spread(&stream, &due);
     }
 
@@ -91,7 +91,8 @@ impl Hub {
         due.iter().for_each(|event| timeline.enter(event));
     }
 
-    /// Brings events for all rooms into each of them.
+    /// Brings events for all rooms into each of them. The caller holds the line of `global`; those of the rooms
+    /// come after it.
     pub(super) fn spread(&self, global: &Stream, events: &[Arc<Event>]) {
         let room = Arc::new(global.timeline().lock().room.clone());
         *self.global_cell(global.name()).write() = room.clone();
@@ -102,11 +103,12 @@ impl Hub {
         drop(streams);
         for stream in rooms {
             let mut line = stream.line.lock();
-            if line.newest.is_none() || events.is_empty() {
-                // Its next head says it.
-                line.global = room.clone();
-            } else {
+            if line.newest.is_some() {
                 events.iter().for_each(|event| line.hold_event(&stream, event.clone()));
+            }
+            // Its next head says it, unless the events are still to come behind that.
+            if !line.held_events.iter().any(|event| event.is_global()) {
+                line.global = room.clone();
             }
         }
     }

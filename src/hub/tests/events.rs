@@ -426,6 +426,25 @@ async fn an_event_for_all_rooms_enters_each_of_the_organisation_once() {
     schedule.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_joins_at_an_edge_gets_an_event_for_all_rooms_once() {
+    let theme = post(&hub(), "live/_global", json!({"type": "theme.set"}), None).await.expect("accepted");
+    let edge = Hub::new(Settings::default(), None);
+    let [mut show, mut global] = ["live/room", "live/_global"].map(|name| edge.publish(&room(name)).expect("slot"));
+    for publisher in [&mut show, &mut global] {
+        publisher.relay(Item::Head(Head::of(video().into())), 1).expect("current");
+        publisher.relay(Item::Frame(frame(0, true)), 1).expect("current");
+    }
+    global.relay(Item::Event(theme.clone()), 1).expect("current");
+    global.relay(Item::Frame(frame(40, true)), 2).expect("current");
+    for (group, from_head, from_line) in [(2, 0, 1), (3, 1, 0)] {
+        show.relay(Item::Frame(frame(40 * group, true)), group as u64).expect("current");
+        let line = items(&mut show.stream().ring().cursor(None));
+        let Some(Item::Head(head)) = line.first() else { panic!("{line:?}") };
+        assert_eq!((head.global.replay(head.at).len(), ids(&line).len()), (from_head, from_line), "group {group}");
+    }
+}
+
 #[tokio::test]
 async fn an_event_for_all_rooms_that_waits_reaches_them_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
