@@ -157,7 +157,7 @@ impl Journal {
     }
 
     /// The event with that id.
-    pub fn find(&self, source: &StreamName, id: &str) -> Result<Option<Arc<Event>>, JournalError> {
+    pub fn find(&self, source: &StreamName, id: &str) -> Result<Option<Record>, JournalError> {
         self.store.find(source, id)
     }
 

@@ -169,9 +169,9 @@ impl Origin {
         let turn = timeline.lock().turn(&draft.id);
         let _turn = turn.lock().await;
         if draft.named
-            && let Some(event) = self.journal.find(source, &draft.id)?
+            && let Some(record) = self.journal.find(source, &draft.id)?
         {
-            return Ok(Published { event, known: true });
+            return Ok(Published { event: record.event, known: true });
         }
         draft.check_expiry()?;
         timeline.lock().admit(&draft)?;

@@ -213,14 +213,16 @@ impl Store {
         })
     }
 
-    pub(super) fn find(&self, source: &StreamName, id: &str) -> Result<Option<Arc<Event>>, JournalError> {
+    pub(super) fn find(&self, source: &StreamName, id: &str) -> Result<Option<Record>, JournalError> {
         let name = source.as_str();
+        let settled = self.settled_of(source);
         self.read(|transaction| {
             let Some(seq) = transaction.open_table(IDS)?.get((name, id))?.map(|seq| seq.value()) else {
                 return Ok(None);
             };
             let event = transaction.open_table(EVENTS)?.get((name, seq))?;
-            Ok(event.and_then(|row| parse(name, seq, row.value().1)))
+            let pending = transaction.open_table(PENDING)?.get((name, seq))?.is_some() && !settled.contains(&seq);
+            Ok(event.and_then(|row| parse(name, seq, row.value().1)).map(|event| Record { event, pending }))
         })
     }
 
@@ -239,7 +241,7 @@ impl Store {
             }
             Ok(())
         })?;
-        names.extend(self.sources()?.into_iter().filter(|name| name.as_str().ends_with("/_global")));
+        names.extend(self.sources()?.into_iter().filter(StreamName::is_global));
         Ok(names.into_iter().collect())
     }
 
