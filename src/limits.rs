@@ -144,12 +144,11 @@ pub const JOURNAL_SETTLE_DELAY: Duration = Duration::from_secs(1);
 pub const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Room beyond the journal's bound for cancels and reserved seqs alone: a full one lets accepted events be taken back.
 pub const JOURNAL_VITAL_BYTES: u64 = 1024 * 1024;
-/// Newest records of a source that a room is restored from; older ones only if they are pending.
+/// Newest records of a source that a room is restored from; older ones only if they are pending
+/// or a key's newest write.
 pub const JOURNAL_LOAD_MAX: usize = 4096;
 /// Records that one commit of a sweep drops, so that no event waits long behind it.
 pub const JOURNAL_SWEEP_MAX: usize = 1024;
-/// Newest records of a source that stay in the journal however old they are: what a room is made of.
-pub const JOURNAL_KEEP: usize = ROOM_EVENTS_MAX;
 /// Memory for the journal's pages.
 pub const JOURNAL_CACHE_BYTES: usize = 16 * 1024 * 1024;
 

@@ -68,7 +68,8 @@ pub struct Record {
 pub struct Loaded {
     /// The highest seq ever committed or reserved.
     pub seq: u64,
-    /// All that are pending and the newest [`limits::JOURNAL_LOAD_MAX`], oldest first.
+    /// The newest write of each state key, all that are pending and the newest [`limits::JOURNAL_LOAD_MAX`], oldest
+    /// first.
     pub records: Vec<Record>,
 }
 
@@ -171,17 +172,18 @@ impl Journal {
         self.store.sources_pending()
     }
 
-    /// Drops what was committed before `before_ms`, UTC, and is neither pending nor among the newest `keep` of its
-    /// source. Gives how many.
-    pub async fn sweep(&self, before_ms: i64, keep: usize) -> Result<usize, JournalError> {
-        let (mut swept, mut dropped) = (0, Vec::new());
+    /// Drops what was committed before `before_ms`, UTC, and is neither pending nor a room's state. A room that
+    /// nothing was committed for since then is over: its state goes too, and its documents. Gives how many records.
+    pub async fn sweep(&self, before_ms: i64) -> Result<usize, JournalError> {
+        let (mut swept, mut dropped, mut over) = (0, Vec::new(), Vec::new());
         for source in self.store.sources()? {
             loop {
-                let stale = self.store.stale(&source, before_ms, keep)?;
+                let stale = self.store.stale(&source, before_ms)?;
                 let more = stale.len() >= limits::JOURNAL_SWEEP_MAX;
                 dropped.extend(stale);
                 if dropped.len() >= limits::JOURNAL_SWEEP_MAX {
-                    swept += self.forget(std::mem::take(&mut dropped)).await?;
+                    swept += dropped.len();
+                    self.forget(std::mem::take(&mut dropped), Vec::new()).await?;
                 }
                 // Reading doesn't wait, so without this a long sweep would hold its thread.
                 tokio::task::yield_now().await;
@@ -189,16 +191,20 @@ impl Journal {
                     break;
                 }
             }
+            if self.store.is_over(&source, before_ms)? && self.store.has_old_documents(&source, before_ms)? {
+                over.push((source, before_ms));
+            }
         }
-        Ok(swept + self.forget(dropped).await?)
+        swept += dropped.len();
+        self.forget(dropped, over).await?;
+        Ok(swept)
     }
 
-    async fn forget(&self, dropped: Vec<(StreamName, u64)>) -> Result<usize, JournalError> {
-        let count = dropped.len();
-        if count > 0 {
-            self.submit(Batch { dropped, ..Batch::default() }).await?;
+    async fn forget(&self, dropped: Vec<(StreamName, u64)>, over: Vec<(StreamName, i64)>) -> Result<(), JournalError> {
+        if dropped.is_empty() && over.is_empty() {
+            return Ok(());
         }
-        Ok(count)
+        self.submit(Batch { dropped, over, ..Batch::default() }).await
     }
 
     async fn submit(&self, batch: Batch) -> Result<(), JournalError> {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Door, Hub, State, Stream, timeline::Timeline};
 use crate::{
-    clock, limits,
+    clock,
     media::{Event, StreamName, event::Op},
 };
 
@@ -118,7 +118,7 @@ impl Hub {
         let Ok(origin) = self.origin() else { return };
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         let before_ms = clock::unix_ms().saturating_sub(retention_ms);
-        match origin.journal.sweep(before_ms, limits::JOURNAL_KEEP).await {
+        match origin.journal.sweep(before_ms).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events left the journal"),
             Err(error) => tracing::warn!(%error, "the journal was not swept"),

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
-    WriteTransaction,
+    TableHandle, WriteTransaction,
 };
 
 use super::{DocumentKey, JournalError, Loaded, Record};
 use crate::{
     clock::{self, Instant},
     limits,
-    media::{Event, StreamName},
+    media::{Event, StreamName, event::Op},
 };
 
 /// (source, seq) to the time of commit, UTC milliseconds, and the canonical JSON.
@@ -28,10 +28,14 @@ const EVENTS: TableDefinition<(&str, u64), (i64, &[u8])> = TableDefinition::new(
 const IDS: TableDefinition<(&str, &str), u64> = TableDefinition::new("ids");
 /// (source, seq) of events that have not entered the line.
 const PENDING: TableDefinition<(&str, u64), ()> = TableDefinition::new("pending");
+/// (source, state key) to the seq of its newest `set` or `delete` that has entered the line.
+const KEYS: TableDefinition<(&str, &str), u64> = TableDefinition::new("keys");
 /// Source to the highest seq that was ever committed or reserved.
 const SEQS: TableDefinition<&str, u64> = TableDefinition::new("seqs");
 /// (stream, kind) to a document.
 const DOCUMENTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("documents");
+/// (stream, kind) to the time of the document's commit, UTC milliseconds.
+const DOCUMENT_TIMES: TableDefinition<(&str, &str), i64> = TableDefinition::new("document_times");
 /// [`VERSION`] and [`HELD_BYTES`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -53,6 +57,8 @@ pub(super) struct Batch {
     pub(super) reserved: Vec<(StreamName, u64)>,
     /// Records to forget.
     pub(super) dropped: Vec<(StreamName, u64)>,
+    /// Streams that are over: what documents they have from before that time go.
+    pub(super) over: Vec<(StreamName, i64)>,
 }
 
 impl Batch {
@@ -137,7 +143,7 @@ impl Store {
                 results.push(if admitted { Ok(()) } else { Err(JournalError::Full) });
             }
             for (source, seq) in &settled {
-                tables.pending.remove((source.as_str(), *seq)).map_err(redb::Error::from)?;
+                tables.settle(source.as_str(), *seq)?;
             }
             tables.close()?;
         }
@@ -171,22 +177,23 @@ impl Store {
             let events = transaction.open_table(EVENTS)?;
             let pending = transaction.open_table(PENDING)?;
             let seq = transaction.open_table(SEQS)?.get(name)?.map_or(0, |seq| seq.value());
-            let mut rows = Vec::new();
-            let mut oldest = u64::MAX;
+            let mut rows = BTreeMap::new();
             for row in events.range(all_of(name))?.rev().take(limits::JOURNAL_LOAD_MAX) {
                 let (key, value) = row?;
-                oldest = key.value().1;
-                rows.push((oldest, parse(name, oldest, value.value().1)));
+                let seq = key.value().1;
+                rows.insert(seq, parse(name, seq, value.value().1));
             }
-            for row in pending.range((name, 0)..(name, oldest))?.rev() {
-                let seq = row?.0.value().1;
-                if !settled.contains(&seq) {
-                    let event = events.get((name, seq))?;
-                    rows.push((seq, event.and_then(|row| parse(name, seq, row.value().1))));
-                }
+            let mut older = keyed(transaction, name)?;
+            for row in pending.range(all_of(name))? {
+                older.insert(row?.0.value().1);
+            }
+            older.retain(|seq| !rows.contains_key(seq));
+            for seq in older {
+                let event = events.get((name, seq))?;
+                rows.insert(seq, event.and_then(|row| parse(name, seq, row.value().1)));
             }
             let mut records = Vec::with_capacity(rows.len());
-            for (seq, event) in rows.into_iter().rev() {
+            for (seq, event) in rows {
                 let Some(event) = event else { continue };
                 let pending = pending.get((name, seq))?.is_some() && !settled.contains(&seq);
                 records.push(Record { event, pending });
@@ -256,33 +263,91 @@ impl Store {
     }
 
     /// Up to [`limits::JOURNAL_SWEEP_MAX`] records of `source` that a sweep drops.
-    pub(super) fn stale(
-        &self,
-        source: &StreamName,
-        before_ms: i64,
-        keep: usize,
-    ) -> Result<Vec<(StreamName, u64)>, JournalError> {
+    pub(super) fn stale(&self, source: &StreamName, before_ms: i64) -> Result<Vec<(StreamName, u64)>, JournalError> {
         let name = source.as_str();
-        let settled = self.settled_of(source);
+        let over = self.is_over(source, before_ms)?;
         self.read(|transaction| {
             let events = transaction.open_table(EVENTS)?;
             let pending = transaction.open_table(PENDING)?;
+            let state = if over { BTreeSet::new() } else { keyed(transaction, name)? };
             let mut stale = Vec::new();
-            let Some(newest) = events.range(all_of(name))?.rev().nth(keep).transpose()? else { return Ok(stale) };
-            for row in events.range((name, 0)..=newest.0.value())? {
+            for row in events.range(all_of(name))? {
                 let (key, value) = row?;
+                let (committed_ms, json) = value.value();
                 // Seqs are given in the order of time, so nothing further on is older.
-                if value.value().0 >= before_ms || stale.len() >= limits::JOURNAL_SWEEP_MAX {
+                if committed_ms >= before_ms || stale.len() >= limits::JOURNAL_SWEEP_MAX {
                     break;
                 }
                 let seq = key.value().1;
-                if settled.contains(&seq) || pending.get((name, seq))?.is_none() {
+                // What settled a moment ago has its key's row only once that is written: till then it is pending.
+                let waits = pending.get((name, seq))?.is_some();
+                let stands = || parse(name, seq, json).is_some_and(|event| is_set(&event));
+                if !waits && !(state.contains(&seq) && stands()) {
                     stale.push((source.clone(), seq));
                 }
             }
             Ok(stale)
         })
     }
+
+    /// True if nothing was committed since `before_ms` and nothing waits. Not so of what stands for all rooms: it
+    /// has no show that ends.
+    pub(super) fn is_over(&self, source: &StreamName, before_ms: i64) -> Result<bool, JournalError> {
+        let name = source.as_str();
+        self.read(|transaction| {
+            let newest = transaction.open_table(EVENTS)?.range(all_of(name))?.next_back().transpose()?;
+            let is_old = newest.is_none_or(|(_, value)| value.value().0 < before_ms);
+            let waits = transaction.open_table(PENDING)?.range(all_of(name))?.next().is_some();
+            Ok(is_old && !waits && !source.is_global())
+        })
+    }
+
+    /// True if `source` has a document from before `before_ms`.
+    pub(super) fn has_old_documents(&self, source: &StreamName, before_ms: i64) -> Result<bool, JournalError> {
+        self.read(|transaction| {
+            let times = transaction.open_table(DOCUMENT_TIMES)?;
+            Ok(!old_documents(&times, source.as_str(), before_ms)?.is_empty())
+        })
+    }
+}
+
+/// True if it is part of the state for now, or until the key's next write.
+fn is_set(event: &Event) -> bool {
+    let expired = event.head.time.expires_ms.is_some_and(|expires_ms| expires_ms <= clock::unix_ms());
+    event.head.op == Op::Set && !expired
+}
+
+/// The seqs of the newest write of each key.
+fn keyed(transaction: &ReadTransaction, source: &str) -> Result<BTreeSet<u64>> {
+    let mut seqs = BTreeSet::new();
+    for row in transaction.open_table(KEYS)?.range((source, "")..)? {
+        let (key, seq) = row?;
+        if key.value().0 != source {
+            break;
+        }
+        seqs.insert(seq.value());
+    }
+    Ok(seqs)
+}
+
+/// The kinds of the documents of `source` from before `before_ms`.
+fn old_documents(
+    times: &impl ReadableTable<(&'static str, &'static str), i64>,
+    source: &str,
+    before_ms: i64,
+) -> Result<Vec<String>> {
+    let mut kinds = Vec::new();
+    for row in times.range((source, "")..)? {
+        let (key, at_ms) = row?;
+        let (stream, kind) = key.value();
+        if stream != source {
+            break;
+        }
+        if at_ms.value() < before_ms {
+            kinds.push(kind.to_owned());
+        }
+    }
+    Ok(kinds)
 }
 
 fn opened(database: &Option<Database>) -> Result<&Database> {
@@ -295,7 +360,8 @@ fn prepare(database: &Database) -> Result<(), JournalError> {
     let reading = database.begin_read().map_err(redb::Error::from)?;
     match reading.open_table(META) {
         Ok(meta) => match meta.get(VERSION.0).map_err(redb::Error::from)?.map(|version| version.value()) {
-            Some(version) if version == VERSION.1 => return Ok(()),
+            Some(version) if version == VERSION.1 && has_later_tables(&reading)? => return Ok(()),
+            Some(version) if version == VERSION.1 => {}
             _ => return wrong("another version of hawker wrote this journal"),
         },
         Err(TableError::Storage(error)) => return Err(redb::Error::from(error).into()),
@@ -312,12 +378,20 @@ fn prepare(database: &Database) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// A file from before these tables doesn't have them.
+fn has_later_tables(transaction: &ReadTransaction) -> Result<bool> {
+    let known = [KEYS.name(), DOCUMENT_TIMES.name()];
+    Ok(transaction.list_tables()?.filter(|table| known.contains(&table.name())).count() == known.len())
+}
+
 struct Tables<'txn> {
     events: Table<'txn, (&'static str, u64), (i64, &'static [u8])>,
     ids: Table<'txn, (&'static str, &'static str), u64>,
     pending: Table<'txn, (&'static str, u64), ()>,
+    keys: Table<'txn, (&'static str, &'static str), u64>,
     seqs: Table<'txn, &'static str, u64>,
     documents: Table<'txn, (&'static str, &'static str), &'static [u8]>,
+    document_times: Table<'txn, (&'static str, &'static str), i64>,
     meta: Table<'txn, &'static str, u64>,
     held_bytes: u64,
 }
@@ -330,8 +404,10 @@ impl<'txn> Tables<'txn> {
             events: transaction.open_table(EVENTS)?,
             ids: transaction.open_table(IDS)?,
             pending: transaction.open_table(PENDING)?,
+            keys: transaction.open_table(KEYS)?,
             seqs: transaction.open_table(SEQS)?,
             documents: transaction.open_table(DOCUMENTS)?,
+            document_times: transaction.open_table(DOCUMENT_TIMES)?,
             meta,
             held_bytes,
         })
@@ -348,7 +424,7 @@ impl<'txn> Tables<'txn> {
             self.put_event(event, now_ms)?;
         }
         for ((stream, kind), json) in &batch.documents {
-            self.put_document((stream.as_str(), kind), json.as_deref())?;
+            self.put_document((stream.as_str(), kind), json.as_deref(), now_ms)?;
         }
         for (source, seq) in &batch.reserved {
             self.raise_seq(source.as_str(), *seq)?;
@@ -356,18 +432,38 @@ impl<'txn> Tables<'txn> {
         for (source, seq) in &batch.dropped {
             self.drop_event(source.as_str(), *seq)?;
         }
+        for (source, before_ms) in &batch.over {
+            let source = source.as_str();
+            // Something may have come since it was found over.
+            if self.events.range(all_of(source))?.next().is_none() {
+                for kind in old_documents(&self.document_times, source, *before_ms)? {
+                    self.put_document((source, &kind), None, now_ms)?;
+                }
+            }
+        }
         Ok(())
     }
 
     fn put_event(&mut self, event: &Event, now_ms: i64) -> Result<()> {
         let (source, seq, id) = (event.head.source.as_str(), event.head.seq, event.head.id.as_str());
         let known = self.ids.get((source, id))?.map(|seq| seq.value());
+        let before = self.event_of_id(source, id)?;
         for replaced in known.into_iter().chain([seq]) {
             self.drop_event(source, replaced)?;
         }
         self.events.insert((source, seq), (now_ms, &*event.json))?;
         self.ids.insert((source, id), seq)?;
         self.pending.insert((source, seq), ())?;
+        for id in &event.head.supersedes {
+            self.supersede(source, id)?;
+        }
+        // Stamped again, it says of these that they were in time after all.
+        let superseded = before.iter().flat_map(|before| &before.head.supersedes);
+        for id in superseded.filter(|id| !event.head.supersedes.contains(id)) {
+            if let Some(fired) = self.event_of_id(source, id)? {
+                self.raise_key(&fired)?;
+            }
+        }
         self.held_bytes += row_bytes(&event.json);
         self.raise_seq(source, seq)
     }
@@ -376,14 +472,72 @@ impl<'txn> Tables<'txn> {
         let Some(row) = self.events.remove((source, seq))? else { return Ok(()) };
         let json = row.value().1;
         self.held_bytes = self.held_bytes.saturating_sub(row_bytes(json));
-        if let Some(event) = parse(source, seq, json) {
+        let event = parse(source, seq, json);
+        drop(row);
+        if let Some(event) = event {
             self.ids.remove((source, event.head.id.as_str()))?;
+            self.drop_key(&event, |newest| newest == seq)?;
         }
         self.pending.remove((source, seq))?;
         Ok(())
     }
 
-    fn put_document(&mut self, key: (&str, &str), json: Option<&[u8]>) -> Result<()> {
+    /// The event has entered the line, unless it was superseded: then it is no longer pending.
+    fn settle(&mut self, source: &str, seq: u64) -> Result<()> {
+        if self.pending.remove((source, seq))?.is_none() {
+            return Ok(());
+        }
+        let Some(event) = self.event(source, seq)? else { return Ok(()) };
+        let head = &event.head;
+        if let Some(id) = event.cancels().filter(|id| !head.supersedes.contains(id))
+            && let Some(cancelled) = self.event_of_id(source, &id)?
+        {
+            // It had fired, so its key goes with it.
+            self.drop_key(&cancelled, |newest| newest <= cancelled.head.seq)?;
+        }
+        self.raise_key(&event)
+    }
+
+    fn raise_key(&mut self, event: &Event) -> Result<()> {
+        let (head, source) = (&event.head, event.head.source.as_str());
+        if let (Some(key), Op::Set | Op::Delete) = (&head.key, head.op)
+            && self.keys.get((source, key.as_str()))?.is_none_or(|newest| newest.value() < head.seq)
+        {
+            self.keys.insert((source, key.as_str()), head.seq)?;
+        }
+        Ok(())
+    }
+
+    /// The event never fires, so it writes no key; in the line it may be, ahead of its time.
+    fn supersede(&mut self, source: &str, id: &str) -> Result<()> {
+        let Some(event) = self.event_of_id(source, id)? else { return Ok(()) };
+        self.pending.remove((source, event.head.seq))?;
+        self.drop_key(&event, |newest| newest == event.head.seq)
+    }
+
+    fn drop_key(&mut self, event: &Event, is_gone: impl Fn(u64) -> bool) -> Result<()> {
+        let Some(key) = &event.head.key else { return Ok(()) };
+        let row = (event.head.source.as_str(), key.as_str());
+        if self.keys.get(row)?.is_some_and(|newest| is_gone(newest.value())) {
+            self.keys.remove(row)?;
+        }
+        Ok(())
+    }
+
+    fn event_of_id(&self, source: &str, id: &str) -> Result<Option<Arc<Event>>> {
+        let seq = self.ids.get((source, id))?.map(|seq| seq.value());
+        seq.map_or(Ok(None), |seq| self.event(source, seq))
+    }
+
+    fn event(&self, source: &str, seq: u64) -> Result<Option<Arc<Event>>> {
+        Ok(self.events.get((source, seq))?.and_then(|row| parse(source, seq, row.value().1)))
+    }
+
+    fn put_document(&mut self, key: (&str, &str), json: Option<&[u8]>, now_ms: i64) -> Result<()> {
+        match json {
+            Some(_) => self.document_times.insert(key, now_ms)?,
+            None => self.document_times.remove(key)?,
+        };
         let old = match json {
             Some(json) => self.documents.insert(key, json)?,
             None => self.documents.remove(key)?,

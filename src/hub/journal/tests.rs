@@ -95,7 +95,7 @@ async fn a_seq_is_given_once() {
     journal.settle(&room(), 7);
     drop(journal);
     let journal = folder.open().expect("our file");
-    assert_eq!(journal.sweep(i64::MAX, 0).await, Ok(1));
+    assert_eq!(journal.sweep(i64::MAX).await, Ok(1));
     drop(journal);
     let loaded = folder.open().expect("our file").load(&room()).expect("open");
     assert_eq!((loaded.seq, loaded.records.len()), (40, 0));
@@ -175,13 +175,102 @@ async fn a_full_journal_refuses_and_a_sweep_makes_room() {
     journal.commit(vec![typed(last + 1, "cancel")], vec![]).await.expect("a cancel has room of its own");
 
     (1..=last).filter(|seq| *seq != 2).for_each(|seq| journal.settle(&room(), seq));
-    assert_eq!(journal.sweep(0, 10).await, Ok(0), "nothing is that old");
-    let swept = journal.sweep(i64::MAX, 10).await.expect("open");
-    assert_eq!(u64::try_from(swept), Ok(last + 1 - 10 - 1), "the newest ten and the pending one stay");
+    drop(journal);
+    let journal = Journal::open(&folder.file(), 64 * 1024, commit_seconds()).expect("our file");
+    assert_eq!(journal.sweep(0).await, Ok(0), "nothing is that old");
+    let swept = journal.sweep(i64::MAX).await.expect("open");
+    assert_eq!(u64::try_from(swept), Ok(last - 1), "the two that are pending stay");
     journal.commit(vec![event(last + 2)], vec![]).await.expect("room again");
     drop(journal);
     let loaded = folder.open().expect("our file").load(&room()).expect("open");
-    assert_eq!((loaded.seq, loaded.records.len()), (last + 2, 12));
+    assert_eq!((loaded.seq, loaded.records.len()), (last + 2, 3));
+}
+
+/// A write of `key`.
+fn write(seq: u64, op: &str, key: &str) -> Arc<Event> {
+    changed(seq, json!({"type": "product.pin", "op": op, "key": key}))
+}
+
+fn cancel(seq: u64, of: u64, fired: bool) -> Arc<Event> {
+    let supersedes = if fired { vec![] } else { vec![id(of)] };
+    changed(seq, json!({"type": "cancel", "data": {"ref": id(of)}, "supersedes": supersedes}))
+}
+
+fn changed(seq: u64, fields: serde_json::Value) -> Arc<Event> {
+    let mut json: serde_json::Value = serde_json::from_slice(&event(seq).json).expect("JSON");
+    json.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    Arc::new(Event::from_json(json.to_string().as_bytes()).expect("an event"))
+}
+
+#[tokio::test]
+async fn state_stays_however_old_it_is() {
+    let folder = Folder::new();
+    let journal = folder.open().expect("a new file");
+    let expired = json!({"type": "product.pin", "op": "set", "key": "d", "time": {"mode": "asap", "expires_ms": 1}});
+    let mut events = vec![write(1, "set", "a"), write(2, "set", "b"), write(3, "delete", "b")];
+    events.extend([write(4, "set", "c"), write(5, "set", "c"), changed(6, expired)]);
+    events.extend([write(7, "set", "e"), cancel(8, 7, true)]);
+    events.extend([write(9, "set", "f"), write(10, "set", "f"), cancel(11, 10, false)]);
+    let instead = |supersedes: &[String]| changed(13, json!({"supersedes": supersedes}));
+    events.extend([write(12, "set", "g"), instead(&[id(12)]), instead(&[])]);
+    let last = 14 + u64::try_from(limits::JOURNAL_LOAD_MAX).expect("small");
+    journal.commit(events, vec![]).await.expect("room");
+    journal.commit((14..=last).map(event).collect(), vec![]).await.expect("room");
+    // Those with more lead enter the line first.
+    [5, 4].into_iter().chain(1..last).for_each(|seq| journal.settle(&room(), seq));
+    drop(journal);
+
+    let journal = folder.open().expect("our file");
+    let loaded = seqs(&journal.load(&room()).expect("open"));
+    let older: Vec<_> = loaded.iter().map(|(seq, _)| *seq).take_while(|seq| *seq < 14).collect();
+    assert_eq!(older, [1, 3, 5, 6, 9, 12], "the newest write of each key");
+    journal.sweep(i64::MAX).await.expect("open");
+    assert_eq!(
+        seqs(&journal.load(&room()).expect("open")),
+        [(1, false), (5, false), (9, false), (12, false), (last, true)],
+        "what is set, and what is pending"
+    );
+    journal.commit(vec![write(last + 1, "set", "a")], vec![]).await.expect("room");
+    assert_eq!(seqs(&journal.load(&room()).expect("open"))[0], (1, false), "until the next has entered the line");
+}
+
+#[tokio::test]
+async fn a_room_that_is_over_leaves_nothing() {
+    let journal = Journal::in_memory(ROOM_BYTES);
+    let key = (room(), "rundown");
+    let commit = async |seq| {
+        journal.commit(vec![write(seq, "set", "a")], vec![(key.clone(), Some("{}".into()))]).await.expect("room");
+    };
+    commit(1).await;
+    assert_eq!(journal.sweep(i64::MAX).await, Ok(0));
+    assert!(journal.document(&key).expect("open").is_some(), "something is pending");
+    journal.settle(&room(), 1);
+    assert_eq!(journal.sweep(clock::unix_ms() - 60_000).await, Ok(0));
+    assert!(journal.document(&key).expect("open").is_some(), "not long enough ago");
+    assert_eq!(journal.sweep(i64::MAX).await, Ok(1));
+    assert_eq!(journal.load(&room()).expect("open"), Loaded { seq: 1, records: vec![] });
+    assert_eq!(journal.document(&key).expect("open"), None);
+    commit(2).await;
+    assert_eq!(seqs(&journal.load(&room()).expect("open")), [(2, true)], "and may begin again");
+}
+
+#[tokio::test]
+async fn a_file_from_before_the_later_tables_opens() {
+    let folder = Folder::new();
+    let journal = folder.open().expect("a new file");
+    journal.commit(vec![event(1)], vec![]).await.expect("room");
+    drop(journal);
+    let file = redb::Database::open(folder.file()).expect("our file");
+    let transaction = file.begin_write().expect("begun");
+    for later in ["keys", "document_times"] {
+        let table = redb::TableDefinition::<(&str, &str), u64>::new(later);
+        assert!(transaction.delete_table(table).expect("deleted"));
+    }
+    transaction.commit().expect("committed");
+    drop(file);
+    let journal = folder.open().expect("our file");
+    journal.commit(vec![write(2, "set", "a")], vec![]).await.expect("room");
+    assert_eq!(seqs(&journal.load(&room()).expect("open")), [(1, true), (2, true)]);
 }
 
 #[tokio::test]
