@@ -99,13 +99,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Closes the file, after which redb forgets that I/O failed, and opens it again.
+    /// Closes the file, after which redb forgets that I/O failed, and opens it again. That reads all of it, so readers
+    /// are refused meanwhile rather than kept waiting.
     pub(super) fn reopen(&self) -> Result<(), JournalError> {
-        let mut database = self.database.write();
-        *database = None;
+        let failed = self.database.write().take();
+        drop(failed);
         let opened = (self.open)()?;
         prepare(&opened)?;
-        *database = Some(opened);
+        *self.database.write() = Some(opened);
         Ok(())
     }
 

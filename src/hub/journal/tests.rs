@@ -273,6 +273,38 @@ async fn a_file_from_before_the_later_tables_opens() {
     assert_eq!(seqs(&journal.load(&room()).expect("open")), [(1, true), (2, true)]);
 }
 
+#[test]
+fn who_reads_while_the_file_is_opened_again_is_told_so_at_once() {
+    let slow = Arc::new(Mutex::new(()));
+    let open = {
+        let slow = slow.clone();
+        move || {
+            let _wait = slow.lock();
+            Ok(store::builder().create_with_backend(redb::backends::InMemoryBackend::new())?)
+        }
+    };
+    let store = Arc::new(Store::open(Box::new(open), ROOM_BYTES).expect("memory"));
+    let opening = slow.lock();
+    let reopened = thread::spawn({
+        let store = store.clone();
+        move || store.reopen()
+    });
+    let (answer, answered) = std::sync::mpsc::channel();
+    thread::spawn({
+        let store = store.clone();
+        move || {
+            while store.find(&room(), &id(1)).is_ok() {
+                thread::yield_now();
+            }
+            answer.send(())
+        }
+    });
+    answered.recv_timeout(Duration::from_secs(10)).expect("an error, not a wait");
+    drop(opening);
+    reopened.join().expect("no panic").expect("opened");
+    assert_eq!(store.find(&room(), &id(1)), Ok(None));
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_until_there_is_room() {
     let disk = Disk::default();
