@@ -7,9 +7,7 @@
 mod store;
 
 use std::{
-    fmt,
-    fs::File,
-    io,
+    fmt, io,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -24,6 +22,7 @@ use crate::{
     clock::{self, Instant},
     limits,
     media::{Event, StreamName},
+    secret,
 };
 
 /// Names a small JSON document: its stream and what it is.
@@ -98,7 +97,7 @@ impl Journal {
         let open = move || Ok(store::builder().create(&path)?);
         let named = |error: &dyn fmt::Display| JournalError::Storage(format!("{}: {error}", file.display()));
         let store = Store::open(Box::new(open), bytes_max).map_err(|error| named(&error))?;
-        sync_folder_of(file).map_err(|error| named(&error))?;
+        secret::sync_folder_of(file).map_err(|error| named(&error))?;
         Self::start(store, commit_seconds)
     }
 
@@ -278,12 +277,6 @@ impl Writing {
         self.failed = written.as_ref().err().map(|error| (error.clone(), clock::now()));
         written
     }
-}
-
-/// Makes a new file's name as durable as what is in it.
-fn sync_folder_of(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
