@@ -4,7 +4,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::Path};
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{Config, Problem, Role};
+use super::{Config, Problem, Role, TokenRole};
 
 impl Config {
     /// Everything that is wrong with it; empty when it can be served.
@@ -110,6 +110,12 @@ impl Config {
             found.prefix(format!("auth.token[{i}].prefix"), &token.prefix);
             if token.roles.is_empty() {
                 found.add(format!("auth.token[{i}].roles"), "a token without a role opens nothing");
+            }
+            if token.roles.contains(&TokenRole::Relay) && !token.prefix.is_empty() {
+                found.add(
+                    format!("auth.token[{i}].prefix"),
+                    "an edge pulls every stream: a token with the role relay has the prefix \"\"",
+                );
             }
         }
     }

@@ -97,6 +97,7 @@ fn what_does_not_fit_together_is_refused() {
         ("[log]\nlevel = \"infoo\"", "log.level"),
         ("[[auth.publish]]\nprefix = \"live/\"\nkey_sha256 = HASH", "auth.publish[0].prefix"),
         ("[[auth.token]]\nprefix = \"live\"\nroles = []\ntoken_sha256 = HASH", "auth.token[0].roles"),
+        ("[[auth.token]]\nprefix = \"live\"\nroles = [\"relay\"]\ntoken_sha256 = HASH", "auth.token[0].prefix"),
     ] {
         let text = text.replace("HASH", &format!("\"{}\"", "ab".repeat(32)));
         let found = problems(&format!("{DATA_DIR}{text}"));
