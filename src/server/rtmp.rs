@@ -257,10 +257,13 @@ async fn authorise_play(
     peer: SocketAddr,
     request: &StreamRequest,
 ) -> Result<Viewer, End> {
-    // What is for all rooms has events and no pictures.
-    let Some(name) = stream_name(request).filter(|name| !name.is_global()) else {
+    let Some(name) = stream_name(request) else {
         return link.refuse(PLAY_NOT_FOUND, BAD_NAME).await;
     };
+    // It has events and no pictures: nothing that a player could show.
+    if name.is_global() {
+        return link.refuse(PLAY_NOT_FOUND, NOBODY).await;
+    }
     let may_play = match request.query.get("token") {
         _ if node.auth.may_play(&name, None) => true,
         Some(token) => is_guess_right(node, peer, || node.auth.may_play(&name, Some(&token))).await,

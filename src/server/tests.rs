@@ -30,6 +30,9 @@ async fn a_stop_ends_flv_bodies_in_good_order_and_then_the_server() {
     let frame = Frame { track: TrackKind::Video, dts_us: 0, pts_us: 0, keyframe: true, data };
     publisher.push_frame(frame).expect("current");
 
+    let _global = hub.publish(&"live/_global".parse().expect("name")).expect("room");
+    let refused = reqwest::get(format!("http://{}/live/_global.flv", at.http)).await.expect("an answer");
+    assert_eq!(refused.status(), 404);
     let mut answer = reqwest::get(format!("http://{}/live/room.flv", at.http)).await.expect("an answer");
     assert_eq!(answer.status(), 200);
     let first = answer.chunk().await.expect("open").expect("a first piece");

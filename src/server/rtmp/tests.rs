@@ -387,6 +387,8 @@ async fn edges_and_bad_names_are_refused_with_their_reason() {
     let server = Server::start(config(), timeouts());
     assert_eq!(server.request(ClientMode::Publish, "ro om?key=right").await.rejected().await.1, BAD_NAME);
     assert_eq!(server.request(ClientMode::Play, "../room").await.rejected().await.0, PLAY_NOT_FOUND);
+    let _there = server.node.hub.publish(&"live/_global".parse().expect("name")).expect("the slot");
+    assert_eq!(server.request(ClientMode::Play, "_global").await.rejected().await.1, NOBODY);
 }
 
 #[tokio::test]
