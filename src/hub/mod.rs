@@ -216,13 +216,18 @@ impl Hub {
     }
 
     fn enter(&self, name: &StreamName, door: Door) -> Result<Arc<Stream>, Full> {
+        // A name that has no place here leaves no room behind.
+        let has_place = |streams: &BTreeMap<_, _>| streams.contains_key(name) || streams.len() < door.streams_max();
+        if !has_place(&self.streams.read()) {
+            return Err(Full);
+        }
         // The journal may have to be read: not while others wait for the map.
         let timeline = self.timeline_of(name);
         let mut streams = self.streams.write();
+        if !has_place(&streams) {
+            return Err(Full);
+        }
         if !streams.contains_key(name) {
-            if streams.len() >= door.streams_max() {
-                return Err(Full);
-            }
             let stream = Stream::new(name.clone(), &self.settings, timeline, self.global_cell(name));
             streams.insert(name.clone(), Entered { stream, announced: false });
         }

@@ -309,8 +309,7 @@ impl Hub {
 
     /// The accepted events of a room that are not in the line yet.
     pub fn scheduled_events(self: &Arc<Self>, name: &StreamName) -> Result<Vec<Arc<Event>>, Refused> {
-        self.origin()?;
-        Ok(self.timeline(name)?.lock().scheduled())
+        Ok(self.loaded(name)?.lock().scheduled())
     }
 
     /// The room's log after `seq`, oldest first, at most `count` events. It ends before the first event that is
@@ -350,23 +349,29 @@ impl Hub {
 
     /// The timeline of a room that events are put into; from the journal, if it isn't at hand.
     pub(super) fn timeline(&self, name: &StreamName) -> Result<Arc<Mutex<Timeline>>, Refused> {
+        let timeline = self.loaded(name)?;
+        let mut timelines = self.timelines.lock();
+        if timelines.len() >= limits::ROOMS_MAX && !timelines.contains_key(name) {
+            return Err(Refused::TooMany);
+        }
+        Ok(timelines.entry(name.clone()).or_insert(timeline).clone())
+    }
+
+    /// The same to look at: readers of names that they made up leave no room behind.
+    fn loaded(&self, name: &StreamName) -> Result<Arc<Mutex<Timeline>>, Refused> {
         let origin = self.origin()?;
         if let Some(timeline) = self.timelines.lock().get(name) {
             return Ok(timeline.clone());
         }
         let loaded = Timeline::load(name.clone(), begin_seq(), origin.clone())?;
-        let mut timelines = self.timelines.lock();
-        if timelines.len() >= limits::ROOMS_MAX {
-            return Err(Refused::TooMany);
-        }
-        Ok(timelines.entry(name.clone()).or_insert_with(|| Arc::new(Mutex::new(loaded))).clone())
+        Ok(Arc::new(Mutex::new(loaded)))
     }
 
     /// The room as this node knows it: an edge knows those that it mirrors.
     fn room(&self, name: &StreamName) -> Result<Arc<Mutex<Timeline>>, Refused> {
         match self.get(name) {
             Some(stream) => Ok(stream.timeline().clone()),
-            None => self.timeline(name),
+            None => self.loaded(name),
         }
     }
 

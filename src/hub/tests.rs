@@ -262,6 +262,7 @@ fn viewers_of_made_up_names_leave_room_for_publishers() {
     let made_up = |i: usize| hub.view(&format!("live/{i}").parse().expect("name"));
     let viewers: Vec<_> = (0..limits::STREAMS_MAX / 2).map(|i| made_up(i).expect("room")).collect();
     assert!(made_up(viewers.len()).is_err());
+    assert_eq!(hub.timelines.lock().len(), viewers.len(), "who is turned away leaves no room behind");
     assert!(made_up(0).is_ok(), "a stream that is there can be watched");
     assert!(hub.publish(&name()).is_ok());
 }

@@ -477,6 +477,8 @@ async fn viewers_of_made_up_names_leave_no_room_behind() {
     for number in 0..100 {
         drop(hub.view(&room(&format!("live/{number}"))).expect("room"));
     }
+    assert_eq!(state(&hub, "live/looked-at"), Value::Null);
+    assert!(hub.scheduled_events(&room("live/looked-at")).expect("a schedule").is_empty());
     assert_eq!(hub.timelines.lock().len(), 0);
     let viewer = hub.view(&room("live/room")).expect("room");
     accepted(&hub, card("A"), Some(At::InMs(60_000))).await;
