@@ -349,12 +349,24 @@ impl Hub {
 
     /// The timeline of a room that events are put into; from the journal, if it isn't at hand.
     pub(super) fn timeline(&self, name: &StreamName) -> Result<Arc<Mutex<Timeline>>, Refused> {
-        let timeline = self.loaded(name)?;
+        let mut timeline = self.loaded(name)?;
+        let stream = self.get(name);
         let mut timelines = self.timelines.lock();
-        if timelines.len() >= limits::ROOMS_MAX && !timelines.contains_key(name) {
+        if let Some(timeline) = timelines.get(name) {
+            return Ok(timeline.clone());
+        }
+        if timelines.len() >= limits::ROOMS_MAX {
             return Err(Refused::TooMany);
         }
-        Ok(timelines.entry(name.clone()).or_insert(timeline).clone())
+        // A stream that began when its room could not be had goes on with it.
+        if let Some(stream) = stream
+            && stream.timeline().lock().origin.is_none()
+        {
+            stream.timeline().lock().adopt(&mut timeline.lock());
+            timeline = stream.timeline().clone();
+        }
+        timelines.insert(name.clone(), timeline.clone());
+        Ok(timeline)
     }
 
     /// The same to look at: readers of names that they made up leave no room behind.

@@ -111,6 +111,15 @@ impl Timeline {
         Ok(timeline)
     }
 
+    /// Takes what the journal has of the room, and stays where the publisher is.
+    pub(super) fn adopt(&mut self, loaded: &mut Self) {
+        loaded.newest = self.newest;
+        loaded.began = self.began;
+        loaded.epoch = loaded.epoch.max(self.epoch);
+        std::mem::swap(&mut loaded.clock, &mut self.clock);
+        std::mem::swap(loaded, self);
+    }
+
     /// The room clock: where the stream is now. Nobody publishing, it goes on by the wall clock.
     pub(super) fn now(&self) -> Moment {
         let wall_ms = clock::unix_ms();

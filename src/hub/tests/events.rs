@@ -505,3 +505,18 @@ async fn a_stream_of_an_upstream_takes_its_events_there_watched_or_not() {
     publisher.push_frame(frame(0, true)).expect("current");
     accepted(&hub, card("A"), None).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_began_without_its_room_gets_it_later() {
+    let hub = hub();
+    let other = Arc::new(Mutex::new(Timeline::new(room("other/room"), 0)));
+    let full = (0..limits::ROOMS_MAX).map(|number| (room(&format!("full/{number}")), other.clone()));
+    *hub.timelines.lock() = full.collect();
+    let (mut show, mut cursor) = Show::begin(&hub, "live/room");
+    assert_eq!(post(&hub, "live/room", card("A"), None).await, Err(Refused::TooMany));
+    hub.timelines.lock().clear();
+    let event = accepted(&hub, card("A"), None).await;
+    assert!(event.pts_us().is_some(), "the room knows that frames come");
+    show.go_on(2).await;
+    assert_eq!(ids(&items(&mut cursor)), from_ref(&event.head.id));
+}
