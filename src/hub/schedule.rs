@@ -9,21 +9,36 @@ use super::{Door, Hub, State, Stream, timeline::Timeline};
 use crate::{
     clock,
     media::{Event, StreamName, event::Op},
+    task,
 };
 
 impl Hub {
     /// Fires what no frame fires, and keeps the journal within its bounds, until told to stop.
     pub async fn run_schedule(self: Arc<Self>, retention: Duration, stop: CancellationToken) {
         self.resume();
+        // A task of its own: nothing that is due waits for the disk.
+        let sweeping = task::spawn("sweep", self.clone().run_sweep(retention, stop.clone()));
         let mut tick = tokio::time::interval(TICK);
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => self.release_due(),
-                _ = sweep.tick() => self.sweep(retention).await,
-                () = stop.cancelled() => return,
+        let release = async {
+            loop {
+                tick.tick().await;
+                self.release_due();
             }
-        }
+        };
+        let _: Option<()> = stop.run_until_cancelled(release).await;
+        // Who waits for us may want the journal closed.
+        let _ = sweeping.await;
+    }
+
+    async fn run_sweep(self: Arc<Self>, retention: Duration, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+        let sweep = async {
+            loop {
+                tick.tick().await;
+                self.sweep(retention).await;
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(sweep).await;
     }
 
     /// Takes up the rooms that had something to do when this origin stopped.
