@@ -171,6 +171,7 @@ impl Origin {
         if draft.named
             && let Some(record) = self.journal.find(source, &draft.id)?
         {
+            timeline.lock().take_up(&record);
             return Ok(Published { event: record.event, known: true });
         }
         draft.check_expiry()?;
@@ -188,7 +189,11 @@ impl Origin {
     ) -> Result<Arc<Event>, Refused> {
         let mut seqs = Vec::new();
         let accepted = self.commit(timeline, source, draft, &mut seqs).await;
-        timeline.lock().land(&seqs);
+        let mut timeline = timeline.lock();
+        if accepted.is_err() {
+            timeline.note_failed(&seqs);
+        }
+        timeline.land(&seqs);
         accepted
     }
 
@@ -267,8 +272,10 @@ impl Hub {
             let (reply, replied) = oneshot::channel();
             task::spawn("event", async move {
                 let published = origin.publish(&timeline, &source, draft).await;
-                if published.as_ref().is_ok_and(|published| !published.known) {
-                    origin.metrics.events_published.inc();
+                if let Ok(published) = &published {
+                    if !published.known {
+                        origin.metrics.events_published.inc();
+                    }
                     hub.release(&source, &timeline);
                 }
                 // The caller may be gone.

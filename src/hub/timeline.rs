@@ -60,6 +60,8 @@ pub(super) struct Timeline {
     turns: HashMap<String, Weak<Turn<()>>>,
     /// Seqs given to events that are not durable yet.
     in_flight: BTreeSet<u64>,
+    /// The newest of those whose commit failed: it may be durable even so.
+    failed: BTreeSet<u64>,
     /// The seq up to which the log is complete.
     pub(super) log: watch::Sender<u64>,
     clock_sent: Option<clock::Instant>,
@@ -84,6 +86,7 @@ impl Timeline {
             sent: HashMap::new(),
             turns: HashMap::new(),
             in_flight: BTreeSet::new(),
+            failed: BTreeSet::new(),
             log: watch::Sender::new(0),
             clock_sent: None,
         }
@@ -235,6 +238,20 @@ impl Timeline {
     pub(super) fn land(&mut self, seqs: &[u64]) {
         seqs.iter().for_each(|seq| _ = self.in_flight.remove(seq));
         self.log.send_replace(self.landed());
+    }
+
+    pub(super) fn note_failed(&mut self, seqs: &[u64]) {
+        self.failed.extend(seqs);
+        while self.failed.len() > limits::EVENTS_PENDING_MAX {
+            self.failed.pop_first();
+        }
+    }
+
+    /// Schedules an event that turns out to be durable although its commit failed.
+    pub(super) fn take_up(&mut self, record: &Record) {
+        if self.failed.remove(&record.event.head.seq) && record.pending {
+            self.schedule(record.event.clone());
+        }
     }
 
     /// Up to here the log is complete.

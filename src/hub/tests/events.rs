@@ -187,6 +187,23 @@ async fn one_id_is_one_event_also_for_callers_at_once() {
     assert_eq!(ids(&items(&mut cursor)), ["01KAMVFYHGM9S346Q3D25VT4F5"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_again_for_what_became_durable_in_a_failed_commit_has_it_fired_once() {
+    let hub = hub();
+    let (mut show, mut cursor) = Show::begin(&hub, "live/room");
+    let fields = json!({"type": "gift.send", "id": "01KAMVFYHGM9S346Q3D25VT4F5"});
+    let event = accepted(&self::hub(), json!({"type": "gift.send", "id": fields["id"]}), Some(At::Asap)).await;
+    let name = room("live/room");
+    hub.origin().expect("an origin").journal.commit(vec![event.clone()], Vec::new()).await.expect("durable");
+    hub.timeline(&name).expect("a room").lock().note_failed(&[event.head.seq]);
+    for _ in 0..3 {
+        let again = hub.publish_event(&name, fields.as_object().expect("a map").clone(), None).await.expect("known");
+        assert!(again.known && again.event == event);
+        show.go_on(2).await;
+    }
+    assert_eq!(ids(&items(&mut cursor)), from_ref(&event.head.id));
+}
+
 #[tokio::test]
 async fn who_asks_again_late_learns_that_it_was_accepted() {
     let hub = hub();
