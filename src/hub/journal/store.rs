@@ -282,8 +282,8 @@ impl Store {
                 let seq = key.value().1;
                 // What settled a moment ago has its key's row only once that is written: till then it is pending.
                 let waits = pending.get((name, seq))?.is_some();
-                let stands = || parse(name, seq, json).is_some_and(|event| is_set(&event));
-                if !waits && !(state.contains(&seq) && stands()) {
+                let stands = || state.contains(&seq) && parse(name, seq, json).is_some_and(|event| is_set(&event));
+                if !waits && !stands() {
                     stale.push((source.clone(), seq));
                 }
             }
