@@ -7,7 +7,7 @@ use crate::{
     clock, limits,
     media::{
         StreamName,
-        event::{BadEvent, Event, Kind, Op},
+        event::{BadEvent, Event, Kind, Moment, Op},
     },
 };
 
@@ -40,17 +40,22 @@ impl Draft {
             Some(_) => Err(BadEvent::field(format!("/{field}"), "must be a string")),
         };
         let (id, key) = (text(&fields, "id")?.unwrap_or_default(), text(&fields, "key")?);
-        if id.parse::<ulid::Ulid>().is_err() {
-            return Err(BadEvent::field("/id", "must be a ULID"));
-        }
+        let id = canonical_id(&id).ok_or_else(|| BadEvent::field("/id", "must be a ULID"))?;
+        fields.insert("id".into(), id.as_str().into());
         let kind = text(&fields, "type")?.ok_or_else(|| BadEvent::field("/type", "is missing"))?;
         if kind == "clock" {
             return Err(BadEvent::field("/type", "is the origin's own"));
         }
         let data = match fields.entry("data").or_insert_with(|| json!({})) {
-            Value::Object(data) => data.clone(),
+            Value::Object(data) => data,
             _ => return Err(BadEvent::field("/data", "must be an object")),
         };
+        if kind == "cancel" {
+            let id = data.get("ref").and_then(Value::as_str).and_then(canonical_id);
+            let id = id.ok_or_else(|| BadEvent::field("/data/ref", "must be the id of an event"))?;
+            data.insert("ref".into(), id.into());
+        }
+        let data = data.clone();
         let known = Kind::of(&kind);
         let op = match (fields.get("op"), known) {
             (None, Some(known)) => known.op,
@@ -108,9 +113,14 @@ impl Draft {
     }
 
     /// Refuses what would never apply. Asked of what is not accepted yet: an accepted event runs out, too.
-    pub(super) fn check_expiry(&self) -> Result<(), BadEvent> {
-        let now_ms = clock::unix_ms();
-        let fires_ms = if let At::WallMs(wall_ms) = self.at { wall_ms } else { now_ms };
+    pub(super) fn check_expiry(&self, now: Moment) -> Result<(), BadEvent> {
+        let now_ms = now.wall_ms;
+        let fires_ms = match self.at {
+            At::WallMs(wall_ms) => wall_ms,
+            At::InMs(ms) => now_ms.saturating_add(ms.into()),
+            At::PtsUs(pts_us) => now_ms.saturating_add(pts_us.saturating_sub(now.pts_us) / 1000),
+            At::Now | At::Asap => now_ms,
+        };
         let expires_ms = self.fields.get("time").and_then(|time| time.get("expires_ms")?.as_i64());
         match expires_ms {
             Some(expires_ms) if expires_ms <= now_ms => Err(BadEvent::field("/time/expires_ms", "is past")),
@@ -148,20 +158,24 @@ impl Draft {
 /// Takes out what the draft stops: the stamp says which of it had not fired.
 fn drops(fields: &mut Map<String, Value>, kind: &str, data: &Map<String, Value>) -> Result<Vec<String>, BadEvent> {
     let given = fields.remove("supersedes").unwrap_or_else(|| json!([]));
-    let mut drops: Vec<String> =
+    let given: Vec<String> =
         serde_json::from_value(given).map_err(|_| BadEvent::field("/supersedes", "must be a list of ids"))?;
-    if drops.len() > Event::SUPERSEDES_MAX {
+    if given.len() > Event::SUPERSEDES_MAX {
         return Err(BadEvent::field("/supersedes", "has at most 16 ids"));
     }
-    let is_id = |id: &str| id.parse::<ulid::Ulid>().is_ok();
-    if let Some(index) = drops.iter().position(|id| !is_id(id)) {
-        return Err(BadEvent::field(format!("/supersedes/{index}"), "must be a ULID"));
+    let id = |(index, id): (usize, &String)| {
+        canonical_id(id).ok_or_else(|| BadEvent::field(format!("/supersedes/{index}"), "must be a ULID"))
+    };
+    let drops = given.iter().enumerate().map(id).collect::<Result<_, _>>()?;
+    match data.get("ref").and_then(Value::as_str) {
+        Some(id) if kind == "cancel" => Ok(vec![id.to_owned()]),
+        _ => Ok(drops),
     }
-    if kind == "cancel" {
-        let id = data.get("ref").and_then(Value::as_str).filter(|id| is_id(id));
-        drops = vec![id.ok_or_else(|| BadEvent::field("/data/ref", "must be the id of an event"))?.to_owned()];
-    }
-    Ok(drops)
+}
+
+/// Ids are compared as text: each has one spelling here.
+pub(super) fn canonical_id(id: &str) -> Option<String> {
+    Some(id.parse::<ulid::Ulid>().ok()?.to_string())
 }
 
 /// A sale opens for everybody at one instant, which its data names.

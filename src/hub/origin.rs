@@ -174,8 +174,11 @@ impl Origin {
             timeline.lock().take_up(&record);
             return Ok(Published { event: record.event, known: true });
         }
-        draft.check_expiry()?;
-        timeline.lock().admit(&draft)?;
+        {
+            let mut timeline = timeline.lock();
+            draft.check_expiry(timeline.now())?;
+            timeline.admit(&draft)?;
+        }
         let event = self.accept(timeline, source, draft).await?;
         Ok(Published { event, known: false })
     }
@@ -295,10 +298,11 @@ impl Hub {
         reason: Option<&str>,
     ) -> Result<Published, Refused> {
         let origin = self.origin()?;
-        if origin.journal.find(name, id)?.is_none() {
+        let id = draft::canonical_id(id).ok_or(Refused::UnknownEvent)?;
+        if origin.journal.find(name, &id)?.is_none() {
             return Err(Refused::UnknownEvent);
         }
-        self.publish_event(name, draft::cancel(id, reason), None).await
+        self.publish_event(name, draft::cancel(&id, reason), None).await
     }
 
     /// The room at this moment, as a snapshot; `None` if nothing is known of it.

@@ -18,7 +18,7 @@ fn draft(fields: Value) -> Result<Draft, BadEvent> {
 
 /// The pointer of a refusal.
 fn refused(drafted: Result<Draft, BadEvent>) -> String {
-    match drafted.and_then(|draft| draft.check_expiry()) {
+    match drafted.and_then(|draft| draft.check_expiry(Moment { pts_us: 0, wall_ms: clock::unix_ms() })) {
         Err(BadEvent::Field { pointer, .. }) => pointer,
         other => panic!("not refused: {other:?}"),
     }
@@ -64,6 +64,8 @@ fn each_refusal_points_to_its_field() {
         (draft(json!({"type": "cancel", "data": {"ref": "that one"}})), "/data/ref"),
         (expiring(now_ms - 1, At::Now), "/time/expires_ms"),
         (expiring(now_ms + 5000, At::WallMs(now_ms + 5000)), "/time/expires_ms"),
+        (expiring(now_ms + 4000, At::InMs(9000)), "/time/expires_ms"),
+        (expiring(now_ms + 4000, At::PtsUs(9_000_000)), "/time/expires_ms"),
         (global(At::PtsUs(1)), "/at/pts_us"),
         (room("card.show", At::WallMs(now_ms + 91 * 24 * 3_600_000)), "/at/wall_ms"),
     ];
@@ -159,4 +161,13 @@ fn a_cancel_waits_for_no_frame_and_its_reason_fits() {
     );
     assert!(cancel(ID, None)["data"].get("reason").is_none());
     assert_eq!(cancel(ID, Some(""))["data"]["reason"], "");
+}
+
+#[test]
+fn an_id_has_one_spelling() {
+    let lower = ID.to_lowercase();
+    let card = draft(json!({"type": "card.show", "id": lower, "supersedes": [lower]})).expect("a draft");
+    assert_eq!((card.id.as_str(), &stamped(&card)["id"], &card.drops[..]), (ID, &json!(ID), &[ID.to_owned()][..]));
+    let cancel = Draft::new(cancel(&lower, None), None, &source()).expect("a draft");
+    assert_eq!((&stamped(&cancel)["data"]["ref"], &cancel.drops[..]), (&json!(ID), &[ID.to_owned()][..]));
 }
