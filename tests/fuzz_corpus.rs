@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use hawker::proto::{flv, moq, rtmp};
+use hawker::{
+    media,
+    proto::{flv, moq, rtmp},
+};
 
 /// Runs `target` on every file of its corpus; there must be some.
 fn replay(name: &str, target: fn(&[u8])) {
@@ -52,4 +55,14 @@ fn moq_data() {
 #[test]
 fn moq_catalog() {
     replay("moq_catalog", moq::fuzz::catalog);
+}
+
+#[test]
+fn event() {
+    replay("event", media::fuzz::event);
+}
+
+#[test]
+fn room() {
+    replay("room", media::fuzz::room);
 }

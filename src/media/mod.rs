@@ -6,6 +6,7 @@ pub mod anchor;
 pub mod codec;
 pub mod event;
 pub mod frame;
+pub mod fuzz;
 pub mod name;
 pub mod room;
 pub mod room_clock;
