@@ -222,7 +222,7 @@ impl Hub {
 pub struct Events {
     /// The private JWK that signs events; made when it isn't there (default: `event-key.json` in `data_dir`).
     pub key_file: Option<PathBuf>,
-    /// Disk that the journal may take, in bytes (default 1 GiB).
+    /// What the journal may hold, in bytes (default 1 GiB); its file takes up to about twice that.
     pub journal_bytes_max: u64,
     /// How long the journal keeps an event (default 168).
     pub journal_retention_hours: u64,
