@@ -9,10 +9,15 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// UTC microseconds since 1970.
+/// The system's wall clock.
 #[allow(clippy::disallowed_methods, reason = "this module is the door to the system clock")]
+pub fn system() -> SystemTime {
+    SystemTime::now()
+}
+
+/// UTC microseconds since 1970.
 pub fn unix_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = system().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -36,6 +36,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What a stream keeps, and for how long.
     pub hub: Hub,
+    /// How FLV and RTMP viewers are written to.
+    pub egress: Egress,
     /// Commerce events: how they are signed and kept.
     pub events: Events,
     /// Who may do what.
@@ -58,6 +60,7 @@ impl Default for Config {
             moq: Moq::default(),
             upstream: Upstream::default(),
             hub: Hub::default(),
+            egress: Egress::default(),
             events: Events::default(),
             auth: Auth::default(),
             log: Log::default(),
@@ -214,6 +217,25 @@ impl Hub {
     pub fn wait_publisher(&self) -> Duration {
         Duration::from_secs(self.wait_publisher_secs)
     }
+}
+
+/// `[egress]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// What matters more (default `realtime`).
+    pub profile: Profile,
+}
+
+/// How writes to viewers are timed: one switch instead of twenty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Pictures leave at once; sound waits a moment for the next picture.
+    #[default]
+    Realtime,
+    /// What comes within 100 ms leaves together, at a third of the CPU.
+    Balanced,
 }
 
 /// `[events]`

@@ -13,6 +13,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -20,13 +21,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    config::{Config, LoadError, PlayPolicy, Role},
+    config::{Config, LoadError, PlayPolicy, Profile, Role},
     control::{
         api::{self, Api, MoqAddress},
         auth::Auth,
     },
     egress::Egress,
-    hub::{self, Hub, Journal, Origin},
+    hub::{self, Hub, Journal, Merge, Origin},
     limits,
     media::Keys,
     net::{
@@ -52,7 +53,6 @@ struct Node {
     hub: Arc<Hub>,
     auth: Arc<Auth>,
     failed_auth: Arc<Mutex<FailedAuth>>,
-    egress: Arc<Egress>,
     metrics: Arc<Metrics>,
     health: Health,
     relay: Arc<Relay>,
@@ -207,10 +207,8 @@ impl Node {
             reconnect_window: config.hub.reconnect_window(),
             linger: config.hub.linger(),
         };
-        let lag_us_max = i64::try_from(config.hub.lag_max().as_micros()).unwrap_or(i64::MAX);
         let auth = Arc::new(Auth::new(&config.auth));
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
-        let egress = Arc::new(Egress::new(&settings, lag_us_max));
         let origin = match (event_keys.signer, &config.data_dir) {
             (Some(signer), Some(data)) => {
                 let events = &config.events;
@@ -240,7 +238,6 @@ impl Node {
             api,
             auth,
             failed_auth,
-            egress,
             metrics,
             health: Health::new(config.role == Role::Edge),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
@@ -250,6 +247,12 @@ impl Node {
             hub,
             config,
         })
+    }
+
+    /// A shard's muxers for FLV and RTMP.
+    fn egress(&self) -> Arc<Egress> {
+        let lag_us_max = i64::try_from(self.config.hub.lag_max().as_micros()).unwrap_or(i64::MAX);
+        Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge(self.config.egress.profile), self.stop.clone()))
     }
 
     /// Brings the gauges up to date; the rest is counted where it happens.
@@ -265,20 +268,21 @@ impl Node {
 
 impl Shard {
     async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>, schedule: bool) {
+        let egress = node.egress();
         let with_admin = node.config.admin.listen == node.config.http.listen;
         let serve = |listener, routes| net::http::serve(listener, routes, node.stop.clone(), node.sessions.clone());
-        watch("HTTP", serve(self.http, http::viewer_routes(&node, with_admin)));
+        watch("HTTP", serve(self.http, http::viewer_routes(&node, egress.clone(), with_admin)));
         if let Some(listener) = self.admin {
             watch("admin HTTP", serve(listener, http::admin_routes(&node)));
         }
         let rtmp = {
             let node = node.clone();
             tcp::accept(self.rtmp, node.stop.clone(), move |stream, peer| {
-                node.sessions.track_future(rtmp::session(node.clone(), stream, peer))
+                node.sessions.track_future(rtmp::session(node.clone(), egress.clone(), stream, peer))
             })
         };
         watch("RTMP", rtmp);
-        match relay::listen(node.relay.clone(), self.moq, quic) {
+        match relay::listen(node.relay.for_shard(), self.moq, quic) {
             Ok(listener) => {
                 drop(task::spawn("MoQ listener", node.sessions.track_future(listener.run(node.stop.clone()))))
             }
@@ -307,6 +311,15 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
             tracing::error!(%error, "{what} stopped listening");
         }
     });
+}
+
+/// How long what is ready for viewers waits for more.
+fn merge(profile: Profile) -> Merge {
+    let ms = Duration::from_millis;
+    match profile {
+        Profile::Realtime => Merge { audio: ms(5), all: ms(0) },
+        Profile::Balanced => Merge { audio: ms(100), all: ms(100) },
+    }
 }
 
 /// In the data directory.

@@ -1,31 +1,35 @@
 //! HTTP-FLV: `GET /<name>.flv`, the body a stream of tags without end.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
-    Router,
-    body::Body,
+    Extension, Router,
     extract::{ConnectInfo, Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
-use futures_util::stream;
-use http_body::Frame as BodyFrame;
-use http_body_util::StreamBody;
+use httpdate::HttpDate;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 use super::{
-    Carriage, Egress, Extras, Session,
+    Carriage, Egress, Extras, Outlet, Session, Undelivered, deliver,
     log::{SessionLog, reason},
 };
 use crate::{
     clock,
     hub::{Hub, State as StreamState, Viewer},
+    limits,
     media::{StreamName, name::BadStreamName},
-    net::{access::Access, guard::FailedAuth},
+    net::{access::Access, guard::FailedAuth, http::Takeover},
     observe::metrics::Metrics,
 };
 
@@ -41,8 +45,6 @@ pub struct Flv {
     pub failed_auth: Arc<Mutex<FailedAuth>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Ends the bodies, which have no end of their own.
-    pub stop: CancellationToken,
     /// How long a viewer waits for a publisher before he gets 404.
     pub wait_publisher: Duration,
 }
@@ -68,6 +70,8 @@ impl PlayQuery {
 async fn play(
     State(flv): State<Arc<Flv>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(takeover): Extension<Takeover>,
+    method: Method,
     Path(path): Path<String>,
     Query(query): Query<PlayQuery>,
 ) -> Response {
@@ -96,10 +100,60 @@ async fn play(
     if !publisher_came(&viewer, flv.wait_publisher).await {
         return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
     }
-    let playing = Playing::new(&flv, viewer, peer, query.extras());
-    let body = StreamBody::new(stream::unfold(playing, Playing::next));
-    let headers = [(header::CONTENT_TYPE, "video/x-flv"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::new(body)).into_response()
+    if method == Method::HEAD {
+        return headers().into_response();
+    }
+    let extras = query.extras();
+    match takeover.take(move |stream| serve(flv, viewer, peer, extras, stream)).await {}
+}
+
+/// Writes the response to its end. HTTP would frame each write anew for each viewer; a body that ends with its
+/// connection (RFC 9112 §6.3) is the same bytes for all.
+async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, stream: TcpStream) {
+    let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
+    let mut session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
+    let mut head = Some(response_head());
+    let peer = |cx: &mut Context<'_>, out: &mut Outlet| {
+        if let Some(head) = head.take() {
+            out.push([head].into());
+        }
+        poll_left(cx, &stream)
+    };
+    let end: Undelivered = deliver(&stream, &mut session, &mut log, limits::VIEWER_STALL_TIMEOUT, peer).await;
+    log.ends(match end {
+        Undelivered::Line(end) => reason(end),
+        Undelivered::Stopping => "server stops",
+        Undelivered::Stalled => "stalled",
+        Undelivered::Network(_) => "viewer left",
+    });
+}
+
+/// The viewer's end. What he says after his request is not listened to.
+fn poll_left(cx: &mut Context<'_>, stream: &TcpStream) -> Poll<Undelivered> {
+    loop {
+        if let Err(error) = ready!(stream.poll_read_ready(cx)) {
+            return Poll::Ready(error.into());
+        }
+        match stream.try_read(&mut [0; 512]) {
+            Ok(0) => return Poll::Ready(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(error.into()),
+        }
+    }
+}
+
+fn headers() -> [(HeaderName, &'static str); 2] {
+    [(header::CONTENT_TYPE, "video/x-flv"), (header::CACHE_CONTROL, "no-store")]
+}
+
+fn response_head() -> Bytes {
+    let mut head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: {}\r\n", HttpDate::from(clock::system()));
+    for (name, value) in headers() {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "\r\n";
+    head.into()
 }
 
 /// Waits for somebody to publish; false if nobody does in time.
@@ -107,37 +161,4 @@ pub async fn publisher_came(viewer: &Viewer, wait: Duration) -> bool {
     let mut state = viewer.stream().watch_state();
     let came = state.wait_for(|state| *state != StreamState::Waiting);
     matches!(tokio::time::timeout(wait, came).await, Ok(Ok(state)) if *state != StreamState::Ended)
-}
-
-/// One viewer's body; logs when it ends, however it ends.
-struct Playing {
-    session: Session,
-    ready: Vec<Bytes>,
-    log: SessionLog,
-    stop: CancellationToken,
-}
-
-impl Playing {
-    fn new(flv: &Flv, viewer: Viewer, peer: SocketAddr, extras: Extras) -> Self {
-        let log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
-        let session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
-        Self { session, ready: Vec::new(), log, stop: flv.stop.clone() }
-    }
-
-    async fn next(mut self) -> Option<(Result<BodyFrame<Bytes>, Infallible>, Self)> {
-        if self.ready.is_empty() {
-            let end = tokio::select! {
-                ready = self.session.next(&mut self.ready) => ready.err().map(reason),
-                () = self.stop.cancelled() => Some("server stops"),
-            };
-            if let Some(reason) = end {
-                self.log.ends(reason);
-                return None;
-            }
-            self.log.update(self.session.counters());
-            self.ready.reverse();
-        }
-        let slice = self.ready.pop()?;
-        Some((Ok(BodyFrame::data(slice)), self))
-    }
 }

@@ -1,10 +1,10 @@
 //! One log line at the start and one at the end of a viewer's session, and its place in the metrics.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Carriage, Counters};
+use super::{Carriage, Counters, Session};
 use crate::{
-    clock,
+    clock::{self, Instant},
     hub::End,
     media::StreamName,
     observe::metrics::{Metrics, Present, StreamMetrics},
@@ -17,9 +17,13 @@ pub struct SessionLog {
     carriage: Carriage,
     name: StreamName,
     peer: SocketAddr,
-    began: clock::Instant,
+    began: Instant,
     reason: &'static str,
     counters: Counters,
+    /// What of it the metrics know, and since when: all viewers count into the same few places, so each does it
+    /// seldom.
+    counted: Counters,
+    counted_at: Instant,
     _present: Present,
 }
 
@@ -38,12 +42,26 @@ impl SessionLog {
             began: clock::now(),
             reason: "viewer left",
             counters: Counters::default(),
+            counted: Counters::default(),
+            counted_at: clock::now(),
         }
     }
 
     /// Notes what the viewer has got by now.
-    pub fn update(&mut self, now: Counters) {
-        let before = std::mem::replace(&mut self.counters, now);
+    pub fn update(&mut self, session: &Session) {
+        self.counters = session.counters();
+        let entered = session.entered();
+        // By the line's clock, which costs nothing to read.
+        if entered.saturating_duration_since(self.counted_at) >= COUNT_INTERVAL {
+            self.counted_at = entered;
+            self.metrics.delivery(self.carriage.protocol(), entered.elapsed());
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let now = self.counters;
+        let before = std::mem::replace(&mut self.counted, now);
         self.stream.frames_out.inc_by(now.frames - before.frames);
         self.stream.bytes_out.inc_by(now.bytes - before.bytes);
         self.stream.frames_skipped.inc_by(now.frames_skipped - before.frames_skipped);
@@ -59,6 +77,7 @@ impl SessionLog {
 
 impl Drop for SessionLog {
     fn drop(&mut self) {
+        self.count();
         let Counters { frames, frames_skipped, events, events_replayed, bytes } = self.counters;
         let protocol = self.carriage.protocol();
         self.metrics.session_ended(protocol, self.reason);
@@ -69,6 +88,9 @@ impl Drop for SessionLog {
         );
     }
 }
+
+/// How often a viewer adds to the metrics, and how long he took to be served is looked at.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The end of a line, in the words of logs and metrics.
 pub fn reason(end: End) -> &'static str {

@@ -3,13 +3,17 @@
 //! Invariant: a viewer is a cursor on a muxed line; the bytes he is sent are shared with all others. Only what
 //! depends on the moment he joined (the prologue) is made for him alone.
 
+mod deliver;
 pub mod flv;
 mod log;
+mod outlet;
 mod session;
 mod tags;
 
+pub use deliver::{Undelivered, deliver};
 pub use flv::publisher_came;
 pub use log::{SessionLog, reason};
+pub use outlet::Outlet;
 pub use session::{Counters, Session};
 pub use tags::{Carriage, Egress, Extras};
 

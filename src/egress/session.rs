@@ -1,11 +1,19 @@
 //! One viewer of tags: his prologue, then the shared tags from the newest keyframe on.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
-use super::tags::{Carriage, Egress, Extras, HeadTags, TagEntry};
+use super::{
+    outlet::Outlet,
+    tags::{Carriage, Egress, Extras, HeadTags, TagEntry},
+};
 use crate::{
+    clock::{self, Instant},
     hub::{Cursor, End, EntryKind, Muxed, Read, Viewer},
     media::{Codec, Scalar, Tracks},
     proto::flv::{self, TagBody, script},
@@ -26,7 +34,7 @@ pub struct Counters {
     pub bytes: u64,
 }
 
-/// A viewer's place in a stream. The caller writes the slices it yields and does the socket's part.
+/// A viewer's place in a stream. What it yields goes through an [`Outlet`] to his socket.
 pub struct Session {
     carriage: Carriage,
     cursor: Cursor<TagEntry>,
@@ -35,6 +43,9 @@ pub struct Session {
     /// What he was told last.
     told: Option<Arc<HeadTags>>,
     counters: Counters,
+    joined: Instant,
+    entered: Instant,
+    stop: CancellationToken,
     _muxed: Muxed<TagEntry>,
     viewer: Viewer,
 }
@@ -44,7 +55,19 @@ impl Session {
     pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage, extras: Extras) -> Self {
         let muxed = egress.attach(viewer.stream(), carriage, extras);
         let cursor = muxed.cursor(Some(egress.lag_us_max));
-        Self { carriage, cursor, head: None, told: None, counters: Counters::default(), _muxed: muxed, viewer }
+        let (counters, joined, stop) = (Counters::default(), clock::now(), egress.stop.clone());
+        Self {
+            carriage,
+            cursor,
+            head: None,
+            told: None,
+            counters,
+            joined,
+            entered: joined,
+            stop,
+            _muxed: muxed,
+            viewer,
+        }
     }
 
     /// What he got so far.
@@ -57,28 +80,42 @@ impl Session {
         &self.viewer
     }
 
-    /// Appends what is to be written next to `out`, waiting for at least one slice. Cancel safe.
-    pub async fn next(&mut self, out: &mut Vec<Bytes>) -> Result<(), End> {
-        while out.is_empty() {
-            let read = self.cursor.recv().await?;
-            self.handle_read(read, out);
+    /// Cancelled when the server stops; that ends his line too.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// When the oldest of what was taken last entered the hub; for what was kept for him, when he came.
+    pub fn entered(&self) -> Instant {
+        self.entered
+    }
+
+    /// Puts what is to be written next into `out`; if there is nothing, the task of `cx` is woken when there is.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>, out: &mut Outlet) -> Poll<Result<(), End>> {
+        let (mut bytes, mut reads) = (0, 0);
+        while bytes == 0 {
+            let read = ready!(self.cursor.poll_recv(cx))?;
+            self.entered = self.cursor.entered().max(self.joined);
+            bytes = self.handle_read(read, out);
         }
         // What else is ready goes out in the same write.
-        let mut bytes: usize = out.iter().map(Bytes::len).sum();
-        while bytes < WRITE_BYTES && out.len() < WRITE_SLICES {
-            let before = out.len();
+        while bytes < WRITE_BYTES && reads < WRITE_TAGS {
             match self.cursor.try_recv() {
-                Ok(Some(read)) => self.handle_read(read, out),
+                Ok(Some(read)) => {
+                    bytes += self.handle_read(read, out);
+                    reads += 1;
+                }
                 // An end is found again, and reported, by the next call.
                 Ok(None) | Err(_) => break,
             }
-            bytes += out.iter().skip(before).map(Bytes::len).sum::<usize>();
         }
-        Ok(())
+        self.counters.bytes += bytes as u64;
+        Poll::Ready(Ok(()))
     }
 
-    fn handle_read(&mut self, read: Read<TagEntry>, out: &mut Vec<Bytes>) {
-        let first = out.len();
+    /// Returns how many bytes are to be written for it.
+    fn handle_read(&mut self, read: Read<TagEntry>, out: &mut Outlet) -> usize {
+        let mut bytes = 0;
         match read {
             Read::Skipped { frames } => self.counters.frames_skipped += frames,
             Read::Entry { entry: TagEntry::Head(head), .. } => self.head = Some(head),
@@ -88,17 +125,21 @@ impl Session {
                     _ => self.counters.frames += 1,
                 }
                 if let Some(head) = self.head.take() {
-                    self.tell(head, tag.ts_ms, out);
+                    let told = self.tell(head, tag.ts_ms);
+                    bytes += told.iter().map(Bytes::len).sum::<usize>();
+                    out.push(told.into());
                 }
-                out.extend(tag.slices.iter().cloned());
+                bytes += tag.bytes;
+                out.push(tag.slices);
             }
         }
-        self.counters.bytes += out.iter().skip(first).map(|slice| slice.len() as u64).sum::<u64>();
+        bytes
     }
 
     /// `onMetaData` once (a second one stops mpegts.js dispatching), sequence headers where they change (with
     /// each one players begin their decoders anew), the room once, and again where he can't have followed it.
-    fn tell(&mut self, head: Arc<HeadTags>, ts_ms: u32, out: &mut Vec<Bytes>) {
+    fn tell(&mut self, head: Arc<HeadTags>, ts_ms: u32) -> Vec<Bytes> {
+        let mut out = Vec::new();
         let tracks = &head.tracks;
         let told = self.told.replace(head.clone());
         if told.is_none() {
@@ -121,6 +162,7 @@ impl Session {
                 out.extend(self.carriage.wrap(ts_ms, snapshot));
             }
         }
+        out
     }
 }
 
@@ -170,6 +212,6 @@ fn codec_id(codec: Codec) -> f64 {
 /// Where every node tells the keys that events are verified by.
 const EVENT_KEYS_PATH: &str = "/.well-known/hawker-keys.json";
 
-/// A write is handed to the kernel when it has this many bytes or slices, or nothing more is ready.
+/// A write is handed to the kernel when it has this many bytes or tags, or nothing more is ready.
 const WRITE_BYTES: usize = 64 * 1024;
-const WRITE_SLICES: usize = 64;
+const WRITE_TAGS: usize = 31;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
+    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Settings, Stream, Terms},
     limits,
     media::{
         Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
@@ -69,17 +70,19 @@ impl Extras {
     }
 }
 
-/// The running tag muxers of a node.
+/// The running tag muxers of a shard.
 pub struct Egress {
     pool: Pool<(StreamName, Carriage, Extras), TagEntry>,
     pub(super) lag_us_max: i64,
+    pub(super) stop: CancellationToken,
 }
 
 impl Egress {
-    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe.
-    pub fn new(settings: &Settings, lag_us_max: i64) -> Self {
+    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe; `stop` ends them all.
+    pub fn new(settings: &Settings, lag_us_max: i64, merge: Merge, stop: CancellationToken) -> Self {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
-        Self { pool: Pool::new(bounds, settings.linger), lag_us_max }
+        let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone() };
+        Self { pool: Pool::new(terms), lag_us_max, stop }
     }
 
     pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage, extras: Extras) -> Muxed<TagEntry> {
@@ -116,7 +119,7 @@ pub(super) struct Tag {
     pub(super) is_event: bool,
     pub(super) ts_ms: u32,
     dts_us: i64,
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) slices: Arc<[Bytes]>,
 }
 
@@ -182,7 +185,7 @@ impl TagMux {
         }
     }
 
-    fn frame(&mut self, frame: &Frame, group: u64, out: &Ring<TagEntry>) {
+    fn frame(&mut self, frame: &Frame, group: u64, out: &Out<'_, TagEntry>) {
         // What waits waits on: before their tracks are told nothing may be sent, FLV's header comes first.
         let Some(mut body) = self.frame_body(frame) else { return };
         let ts_ms = self.tag_ms(frame.dts_us);
@@ -264,7 +267,7 @@ impl TagMux {
 impl Mux for TagMux {
     type Out = TagEntry;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<TagEntry>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, TagEntry>) {
         match item {
             Item::Head(head) => {
                 self.tracks = Some(head.tracks.clone());

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 pub use self::{
     journal::{DocumentKey, Journal, JournalError, Loaded, Record},
-    mux::{Mux, Muxed, Pool},
+    mux::{Merge, Mux, Muxed, Out, Pool, Terms},
     origin::{At, Origin, Published, Refused},
     publisher::{Publisher, Replaced},
     ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},

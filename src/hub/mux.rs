@@ -1,15 +1,20 @@
 //! Mux once, send many: one muxer per watched stream and output form, shared by all its viewers.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    ring::{Bounds, Cursor, Entry, Read, Ring},
+    ring::{Bounds, Cursor, End, Entry, Read, Ring},
     stream::Stream,
 };
-use crate::{media::Item, task};
+use crate::{
+    clock::{self, Instant},
+    media::{Item, TrackKind},
+    task,
+};
 
 /// Turns a stream's items into the entries of one output form.
 pub trait Mux: Send + 'static {
@@ -17,14 +22,66 @@ pub trait Mux: Send + 'static {
     type Out: Entry;
 
     /// Encodes one item; pushes what comes of it.
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Self::Out>);
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Self::Out>);
+}
+
+/// Where a muxer puts what it made. Readers are woken once for all that is ready, and when it is time.
+pub struct Out<'a, T> {
+    ring: &'a Ring<T>,
+    entered: Instant,
+}
+
+impl<'a, T: Entry> Out<'a, T> {
+    /// Into `ring`, made of an item that entered the hub at `entered`.
+    pub fn new(ring: &'a Ring<T>, entered: Instant) -> Self {
+        Self { ring, entered }
+    }
+
+    /// Appends an entry of `group`.
+    pub fn push(&self, entry: T, group: u64) {
+        self.ring.append(entry, group, self.entered);
+    }
+}
+
+/// How long what is muxed may wait for what comes next, so that both go out in one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merge {
+    /// Sound beside a picture, which comes every few milliseconds anyway.
+    pub audio: Duration,
+    /// Everything.
+    pub all: Duration,
+}
+
+impl Merge {
+    /// How long `item` may wait.
+    fn wait(&self, item: &Item, has_video: bool) -> Duration {
+        match item {
+            Item::Frame(frame) if frame.track == TrackKind::Audio && has_video => self.audio.max(self.all),
+            _ => self.all,
+        }
+    }
 }
 
 /// The running muxers of one output form. `K` tells them apart (a stream, or a stream's track).
+///
+/// Each shard has its own, so that one wake crosses from the publisher's shard to each other one, whatever the
+/// number of viewers there.
 pub struct Pool<K, T> {
     running: Arc<Mutex<HashMap<K, Running<T>>>>,
-    bounds: Bounds,
-    linger: Duration,
+    terms: Terms,
+}
+
+/// How the muxers of a pool run.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Bounds of what they keep.
+    pub bounds: Bounds,
+    /// How long they outlive their last viewer.
+    pub linger: Duration,
+    /// How long they may hold things back.
+    pub merge: Merge,
+    /// Ends their lines when it is cancelled, and so their readers.
+    pub stop: CancellationToken,
 }
 
 struct Running<T> {
@@ -40,9 +97,9 @@ pub struct Muxed<T> {
 }
 
 impl<K: Hash + Eq + Clone + Send + 'static, T: Entry> Pool<K, T> {
-    /// A pool whose rings have these bounds.
-    pub fn new(bounds: Bounds, linger: Duration) -> Self {
-        Self { running: Arc::default(), bounds, linger }
+    /// A pool without muxers.
+    pub fn new(terms: Terms) -> Self {
+        Self { running: Arc::default(), terms }
     }
 
     /// The muxer for `key`, started on this shard if none runs.
@@ -54,11 +111,11 @@ impl<K: Hash + Eq + Clone + Send + 'static, T: Entry> Pool<K, T> {
             found.users.send_modify(|users| *users += 1);
             return Muxed { ring: found.ring.clone(), users: found.users.clone() };
         }
-        let ring = Ring::new(self.bounds);
+        let ring = Ring::new(self.terms.bounds);
         let users = watch::Sender::new(1);
         let entry = Running { source: source.clone(), ring: ring.clone(), users: users.clone() };
         running.insert(key.clone(), entry);
-        task::spawn("muxer", run(self.running.clone(), key, muxer(), source.clone(), ring.clone(), self.linger));
+        task::spawn("muxer", run(self.running.clone(), key, muxer(), source.clone(), ring.clone(), self.terms.clone()));
         Muxed { ring, users }
     }
 
@@ -69,13 +126,9 @@ impl<K: Hash + Eq + Clone + Send + 'static, T: Entry> Pool<K, T> {
     }
 
     /// How many muxers run.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
         self.running.lock().len()
-    }
-
-    /// True if none runs.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -95,24 +148,31 @@ impl<T> Drop for Muxed<T> {
 async fn run<K: Hash + Eq, M: Mux>(
     pool: Arc<Mutex<HashMap<K, Running<M::Out>>>>,
     key: K,
-    mut muxer: M,
+    muxer: M,
     source: Arc<Stream>,
     ring: Arc<Ring<M::Out>>,
-    linger: Duration,
+    terms: Terms,
 ) {
-    let mut cursor = source.ring().cursor(None);
     let users = match pool.lock().get(&key) {
         Some(running) => running.users.clone(),
         None => return,
     };
-    let mut idle = Box::pin(unused(users.subscribe(), linger));
+    let mut muxing = Muxing {
+        muxer,
+        cursor: source.ring().cursor(None),
+        ring: &ring,
+        merge: terms.merge,
+        has_video: false,
+        due: None,
+    };
+    let mut stop = pin!(terms.stop.cancelled());
+    let mut idle = pin!(unused(users.subscribe(), terms.linger));
     loop {
         tokio::select! {
-            read = cursor.recv() => match read {
-                Ok(Read::Entry { entry, group }) => muxer.handle_item(entry, group, &ring),
-                Ok(Read::Skipped { .. }) => {}
-                Err(_) => break,
+            more = muxing.advance() => if more.is_err() {
+                break;
             },
+            () = &mut stop => break,
             () = &mut idle => {
                 let mut pool = pool.lock();
                 // A viewer may have come between the timer and the lock.
@@ -120,12 +180,64 @@ async fn run<K: Hash + Eq, M: Mux>(
                     remove(&mut pool, &key, &ring);
                     break;
                 }
-                idle = Box::pin(unused(users.subscribe(), linger));
+                idle.set(unused(users.subscribe(), terms.linger));
             }
         }
     }
     ring.close();
     remove(&mut pool.lock(), &key, &ring);
+}
+
+/// A stream's line on its way through a muxer.
+struct Muxing<'a, M: Mux> {
+    muxer: M,
+    cursor: Cursor<Item>,
+    ring: &'a Ring<M::Out>,
+    merge: Merge,
+    has_video: bool,
+    /// When the readers must be told of what is new, if anything is.
+    due: Option<Instant>,
+}
+
+impl<M: Mux> Muxing<'_, M> {
+    /// Muxes what the line has, waiting for it, and tells the readers when it is time. Cancel safe.
+    async fn advance(&mut self) -> Result<(), End> {
+        let read = match self.due {
+            None => self.cursor.recv().await?,
+            Some(due) => match timeout_at(due, self.cursor.recv()).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    self.tell();
+                    return Ok(());
+                }
+            },
+        };
+        let mut read = Some(read);
+        while let Some(next) = read {
+            self.handle(next);
+            // An end is found again by the next call.
+            read = self.cursor.try_recv().unwrap_or_default();
+        }
+        if self.due.is_some_and(|due| due <= clock::now()) {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, read: Read<Item>) {
+        let Read::Entry { entry, group } = read else { return };
+        if let Item::Head(head) = &entry {
+            self.has_video = head.tracks.video.is_some();
+        }
+        let due = self.cursor.entered() + self.merge.wait(&entry, self.has_video);
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        self.muxer.handle_item(entry, group, &Out::new(self.ring, self.cursor.entered()));
+    }
+
+    fn tell(&mut self) {
+        self.due = None;
+        self.ring.wake();
+    }
 }
 
 /// Resolves when there has been no user for `linger`.

@@ -3,12 +3,22 @@
 //! The producer never waits. A reader that falls behind what the ring still holds, or behind its own lag
 //! budget, is moved to the newest start point; it is told how many frames it lost, and still gets every event.
 
-use std::{collections::VecDeque, sync::Arc};
+mod waiters;
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
-use crate::limits;
+use self::waiters::Waiters;
+use crate::{
+    clock::{self, Instant},
+    limits,
+};
 
 /// What an entry means to a reader that joins or skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +85,8 @@ struct Slot<T> {
     group: u64,
     /// The entry's own time, if it has one.
     dts_us: Option<i64>,
+    /// When it entered the hub.
+    entered: Instant,
     /// Frames pushed before this entry since the ring was made.
     frames_before: u64,
 }
@@ -112,8 +124,7 @@ struct Inner<T> {
 /// A bounded line with one producer and many [`Cursor`]s.
 pub struct Ring<T> {
     inner: RwLock<Inner<T>>,
-    /// Index after the newest entry; also wakes the readers.
-    tail: watch::Sender<u64>,
+    waiters: Waiters,
     bounds: Bounds,
 }
 
@@ -134,24 +145,31 @@ impl<T: Entry> Ring<T> {
             dts_us: None,
             closed: false,
         };
-        Arc::new(Self { inner: RwLock::new(inner), tail: watch::Sender::new(0), bounds })
+        Arc::new(Self { inner: RwLock::new(inner), waiters: Waiters::default(), bounds })
     }
 
     /// Appends an entry that belongs to `group`. Never waits for a reader.
     pub fn push(&self, entry: T, group: u64) {
-        let tail = {
-            let mut inner = self.inner.write();
-            inner.append(entry, group);
-            inner.enforce(self.bounds);
-            inner.tail()
-        };
-        self.tail.send_replace(tail);
+        self.append(entry, group, clock::now());
+        self.wake();
+    }
+
+    /// Appends an entry that entered the hub at `entered`. Readers see it when they look; they are not woken.
+    pub(super) fn append(&self, entry: T, group: u64, entered: Instant) {
+        let mut inner = self.inner.write();
+        inner.append(entry, group, entered);
+        inner.enforce(self.bounds);
+    }
+
+    /// Tells the readers that wait.
+    pub(super) fn wake(&self) {
+        self.waiters.wake();
     }
 
     /// Ends the line: readers get what is held, then [`End::Closed`].
     pub fn close(&self) {
         self.inner.write().closed = true;
-        self.tail.send_modify(|_| ());
+        self.waiters.wake();
     }
 
     /// True after [`Ring::close`].
@@ -181,8 +199,9 @@ impl<T: Entry> Ring<T> {
     /// With `lag_us_max` it also skips when it is further behind than that and a newer start point exists.
     pub fn cursor(self: &Arc<Self>, lag_us_max: Option<i64>) -> Cursor<T> {
         Cursor {
-            tail: self.tail.subscribe(),
+            seat: self.waiters.enter(),
             ring: self.clone(),
+            entered: clock::now(),
             group_start: 0,
             next: None,
             resync: false,
@@ -199,7 +218,7 @@ impl<T: Entry> Inner<T> {
         self.first + self.slots.len() as u64
     }
 
-    fn append(&mut self, entry: T, group: u64) {
+    fn append(&mut self, entry: T, group: u64, entered: Instant) {
         let index = self.tail();
         let frames_before = self.frames;
         let dts_us = entry.dts_us();
@@ -219,7 +238,7 @@ impl<T: Entry> Inner<T> {
         }
         self.group = group;
         self.bytes += entry.bytes();
-        self.slots.push_back(Slot { entry, group, dts_us, frames_before });
+        self.slots.push_back(Slot { entry, group, dts_us, entered, frames_before });
     }
 
     fn enforce(&mut self, bounds: Bounds) {
@@ -278,7 +297,10 @@ impl<T: Entry> Inner<T> {
 /// One reader's place in a [`Ring`].
 pub struct Cursor<T> {
     ring: Arc<Ring<T>>,
-    tail: watch::Receiver<u64>,
+    /// Where it waits.
+    seat: usize,
+    /// When the entry that was read last entered the hub.
+    entered: Instant,
     /// The first group to be read; 0 for the newest.
     group_start: u64,
     /// `None` until a start point exists.
@@ -294,6 +316,12 @@ pub struct Cursor<T> {
     lag_us_max: Option<i64>,
 }
 
+impl<T> Drop for Cursor<T> {
+    fn drop(&mut self) {
+        self.ring.waiters.leave(self.seat);
+    }
+}
+
 impl<T: Entry> Cursor<T> {
     /// Joins at the oldest start point held of `group` or a later one, instead of the newest.
     pub fn from_group(mut self, group: u64) -> Self {
@@ -301,17 +329,27 @@ impl<T: Entry> Cursor<T> {
         self
     }
 
+    /// When the entry that was read last entered the hub.
+    pub fn entered(&self) -> Instant {
+        self.entered
+    }
+
     /// The next entry, waiting for it. Cancel safe.
     pub async fn recv(&mut self) -> Result<Read<T>, End> {
-        loop {
-            self.tail.mark_unchanged();
-            if let Some(read) = self.try_recv()? {
-                return Ok(read);
-            }
-            if self.tail.changed().await.is_err() {
-                return Err(End::Closed);
-            }
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next entry; if there is none, the task of `cx` is woken when there may be one.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read<T>, End>> {
+        if let Some(read) = self.try_recv()? {
+            return Poll::Ready(Ok(read));
         }
+        if self.ring.waiters.wait(self.seat, cx) {
+            return Poll::Pending;
+        }
+        // Nothing is lost between looking and waiting: who comes to wait anew looks again.
+        self.try_recv()
+            .map_or_else(|end| Poll::Ready(Err(end)), |read| read.map_or(Poll::Pending, |r| Poll::Ready(Ok(r))))
     }
 
     /// The next entry if there is one now.
@@ -358,6 +396,7 @@ impl<T: Entry> Cursor<T> {
                 EntryKind::Event => {}
             }
             self.next = Some(next + 1);
+            self.entered = slot.entered;
             return Ok(Some(Read::Entry { entry: slot.entry.clone(), group: slot.group }));
         }
     }

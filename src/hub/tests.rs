@@ -1,6 +1,8 @@
 mod events;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::media::{Codec, Frame, Head, Item, TrackKind, Tracks, VideoConfig};
@@ -141,9 +143,53 @@ struct Sizes;
 impl Mux for Sizes {
     type Out = Item;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Item>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Item>) {
         out.push(item, group);
     }
+}
+
+fn terms(merge: Merge) -> Terms {
+    let (bounds, linger) = (Bounds { bytes_max: 1000, groups_max: 2 }, Duration::from_secs(5));
+    Terms { bounds, linger, merge, stop: CancellationToken::new() }
+}
+
+/// How long each of these items takes to its readers, if `merge` says how long it may wait.
+async fn waits(merge: Merge, items: &[Frame]) -> Vec<u128> {
+    let mut publisher = hub().publish(&name()).expect("slot");
+    publisher.set_tracks(video()).expect("current");
+    let terms = terms(merge);
+    let muxed = Pool::new(terms.clone()).attach(name(), publisher.stream(), || Sizes);
+    let mut cursor = muxed.cursor(None);
+    let begin = clock::now();
+    let (told, waited) = oneshot::channel();
+    // A task of its own, which nothing wakes but the ring.
+    task::spawn("reader", async move {
+        let mut waited = Vec::new();
+        while let Ok(read) = cursor.recv().await {
+            if let Read::Entry { entry: Item::Frame(_), .. } = read {
+                waited.push(cursor.entered().elapsed().as_millis());
+            }
+        }
+        told.send(waited).expect("asked for");
+    });
+    for item in items {
+        tokio::time::sleep_until(begin + Duration::from_micros(item.dts_us.unsigned_abs())).await;
+        publisher.push_frame(item.clone()).expect("current");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    terms.stop.cancel();
+    waited.await.expect("read to the end")
+}
+
+#[tokio::test(start_paused = true)]
+async fn sound_waits_for_the_next_picture_and_not_for_long() {
+    let sound = |ms| Frame { track: TrackKind::Audio, ..frame(ms, false) };
+    let frames = [frame(0, true), sound(10), frame(13, false), sound(20), sound(22), frame(40, false)];
+    let ms = Duration::from_millis;
+    assert_eq!(waits(Merge { audio: ms(5), all: ms(0) }, &frames).await, [0, 3, 0, 5, 3, 0]);
+    // The first is there when its reader comes, who waits for nothing then.
+    assert_eq!(waits(Merge { audio: ms(100), all: ms(100) }, &frames).await, [0, 90, 87, 80, 78, 60]);
+    assert_eq!(waits(Merge { audio: ms(0), all: ms(0) }, &frames).await, [0; 6]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +197,7 @@ async fn viewers_share_one_muxer_and_it_lingers() {
     let hub = hub();
     let mut publisher = hub.publish(&name()).expect("slot");
     publisher.push_frame(frame(0, true)).expect("current");
-    let pool = Pool::new(Bounds { bytes_max: 1000, groups_max: 2 }, Duration::from_secs(5));
+    let pool = Pool::new(terms(Merge { audio: Duration::ZERO, all: Duration::ZERO }));
     let first = pool.attach(name(), publisher.stream(), || Sizes);
     let second = pool.attach(name(), publisher.stream(), || -> Sizes { panic!("one is enough") });
     let mut cursor = second.cursor(None);
@@ -164,7 +210,7 @@ async fn viewers_share_one_muxer_and_it_lingers() {
     // Frames must not push the end of the linger away.
     publisher.push_frame(frame(40, false)).expect("current");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(pool.is_empty());
+    assert_eq!(pool.len(), 0);
     assert!(cursor.recv().await.is_ok(), "what it made is still delivered");
     while cursor.recv().await.is_ok() {}
     assert_eq!(cursor.recv().await, Err(End::Closed));

@@ -1,14 +1,22 @@
 //! HTTP/1.1 serving of a router on one listener, with the bounds that every request has.
 
 use std::{
+    convert::Infallible,
+    future::{Future, pending, poll_fn},
     io,
     net::{SocketAddr, TcpListener},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
+use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -39,28 +47,59 @@ pub async fn serve(
     .await
 }
 
+/// A request's way to take its connection out of HTTP: for responses without end, whose bytes are shared with
+/// others and written by their own loop.
+#[derive(Clone, Default)]
+pub struct Takeover(Arc<Mutex<Option<Taker>>>);
+
+type Taker = Box<dyn FnOnce(TcpStream) -> BoxFuture<'static, ()> + Send>;
+
+impl Takeover {
+    /// Hands the socket to `taker`, who answers the request himself. It never returns: the connection, and with it
+    /// the request, is dropped meanwhile.
+    pub async fn take<F>(self, taker: impl FnOnce(TcpStream) -> F + Send + 'static) -> Infallible
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        *self.0.lock() = Some(Box::new(move |stream| Box::pin(taker(stream))));
+        pending().await
+    }
+}
+
 async fn connection(stream: StallGuard, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    let takeover = Takeover::default();
+    let extension = takeover.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(extension.clone());
         router.clone().oneshot(request)
     });
-    let mut connection = std::pin::pin!(
-        hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits::HTTP_HEADER_TIMEOUT)
-            .max_buf_size(limits::HTTP_BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HTTP_HEADER_TIMEOUT)
+        .max_buf_size(limits::HTTP_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut stopped = pin!(stop.cancelled());
+    let mut stopping = false;
+    let ended = poll_fn(|cx| {
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "http connection ended");
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            // Whoever takes the connection does so while it is polled.
+            Poll::Pending => takeover.0.lock().take().map_or(Poll::Pending, |taker| Poll::Ready(Ok(taker))),
+        }
+    });
+    match ended.await {
+        Ok(taker) => {
+            let stream = connection.into_parts().io.into_inner().into_inner();
+            taker(stream).await;
+        }
+        Err(Err(error)) => tracing::debug!(%peer, %error, "http connection ended"),
+        Err(Ok(())) => {}
     }
 }
 

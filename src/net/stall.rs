@@ -29,6 +29,11 @@ impl StallGuard {
         Self { stream, stall_max, deadline: None }
     }
 
+    /// The socket, unguarded.
+    pub fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.deadline = None;

@@ -1,20 +1,14 @@
 //! TCP listeners that every shard opens on the same port, and the loop that accepts from one.
 
 use std::{
-    collections::VecDeque,
     future::Future,
-    io::{self, IoSlice},
+    io,
     net::{SocketAddr, TcpListener as StdListener},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// An address that could not be listened on.
@@ -94,33 +88,6 @@ where
     }
 }
 
-/// Writes all of `slices` and empties it. Fails with `TimedOut` if the peer takes not one byte for `stall_max`.
-pub async fn write_slices(stream: &mut TcpStream, slices: &mut Vec<Bytes>, stall_max: Duration) -> io::Result<()> {
-    let mut rest = VecDeque::from(std::mem::take(slices));
-    while !rest.is_empty() {
-        let written = {
-            let parts: Vec<_> = rest.iter().take(IO_SLICES).map(|slice| IoSlice::new(slice)).collect();
-            timeout(stall_max, stream.write_vectored(&parts)).await.map_err(|_| io::ErrorKind::TimedOut)??
-        };
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        advance(&mut rest, written);
-    }
-    *slices = rest.into();
-    Ok(())
-}
-
-fn advance(slices: &mut VecDeque<Bytes>, mut written: usize) {
-    while let Some(first) = slices.front_mut() {
-        if written < first.len() {
-            return first.advance(written);
-        }
-        written -= first.len();
-        slices.pop_front();
-    }
-}
-
 /// The connection died before it was accepted; nothing is wrong here.
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
@@ -131,38 +98,15 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 /// it resumes within a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Slices handed to one `writev`; the kernel takes at most 1,024.
-const IO_SLICES: usize = 64;
-
 /// Connections the kernel holds for us while a shard is busy (a join storm); bounded by `somaxconn` too.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
     fn loopback() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    #[tokio::test]
-    async fn slices_arrive_whole_and_in_order_and_a_stalled_peer_is_noticed() {
-        let listener = TcpListener::bind(loopback()).await.expect("free port");
-        let mut writer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
-        let (mut reader, _) = listener.accept().await.expect("accepts");
-        let piece = |n: usize| Bytes::from(vec![u8::try_from(n % 251).expect("small"); n % 700]);
-        let mut slices: Vec<_> = (0..500).map(piece).collect();
-        let expected: Vec<u8> = slices.iter().flatten().copied().collect();
-        let mut seen = vec![0; expected.len()];
-        let wait = Duration::from_secs(10);
-        let (written, read) = tokio::join!(write_slices(&mut writer, &mut slices, wait), reader.read_exact(&mut seen));
-        assert!(written.is_ok() && read.is_ok() && slices.is_empty());
-        assert_eq!(seen, expected);
-        let mut flood = vec![Bytes::from(vec![0; 64 << 20])];
-        let error = write_slices(&mut writer, &mut flood, Duration::from_millis(50)).await.expect_err("nobody reads");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

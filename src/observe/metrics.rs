@@ -7,18 +7,22 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::task;
 
 /// Seconds: a good disk syncs within 5 ms, and an event has lost its frame after 1 s.
 const COMMIT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+
+/// Seconds: what a node adds is some milliseconds at most, unless its cores or the viewer's link are full.
+const DELIVERY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 /// How a session talks to us: the value of the label `protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +69,7 @@ pub struct Metrics {
     pub upstream_connected: IntGauge,
     /// Attempts to reach an upstream after the first.
     pub upstream_reconnects: IntCounter,
+    delivery_seconds: HistogramVec,
     publishers: IntGaugeVec,
     viewers: IntGaugeVec,
     sessions: IntCounterVec,
@@ -97,6 +102,13 @@ impl Metrics {
             upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
             upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
             task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),
+            delivery_seconds: histograms(
+                r,
+                "delivery_seconds",
+                "Time from a frame's entry into the hub to its write to a viewer's socket, sampled.",
+                &["protocol"],
+                DELIVERY_BUCKETS,
+            ),
             publishers: gauges(r, "publishers", "Publishers connected.", &["protocol"]),
             viewers: gauges(r, "viewers", "Viewers connected.", &["protocol"]),
             sessions: counters(r, "sessions_total", "Sessions ended.", &["protocol", "reason"]),
@@ -116,6 +128,11 @@ impl Metrics {
     /// Counts a viewer for as long as the guard lives.
     pub fn viewer(&self, protocol: Protocol) -> Present {
         Present::new(self.viewers.with_label_values(&[protocol.as_str()]))
+    }
+
+    /// Notes how long a frame took from the hub to a viewer's socket.
+    pub fn delivery(&self, protocol: Protocol, took: Duration) {
+        self.delivery_seconds.with_label_values(&[protocol.as_str()]).observe(took.as_secs_f64());
     }
 
     /// Counts the end of a session. The reason is a constant of the code, so that labels stay bounded.
@@ -262,6 +279,11 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
     let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
     registered(registry, Histogram::with_opts(opts))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+    registered(registry, HistogramVec::new(opts, labels))
 }
 
 fn opts(name: &str, help: &str) -> Opts {

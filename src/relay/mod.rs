@@ -65,4 +65,18 @@ impl Relay {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
         Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, lag_max })
     }
+
+    /// The same with muxers of its own: each shard has some.
+    pub fn for_shard(&self) -> Arc<Self> {
+        let Self { hub, access, routes, metrics, event_keys, .. } = self;
+        Arc::new(Self {
+            hub: hub.clone(),
+            access: access.clone(),
+            muxers: Muxers::new(hub.settings()),
+            routes: routes.clone(),
+            metrics: metrics.clone(),
+            event_keys: event_keys.clone(),
+            lag_max: self.lag_max,
+        })
+    }
 }

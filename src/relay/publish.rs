@@ -2,13 +2,14 @@
 
 mod events;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use self::events::{EventsMux, StateMux};
 use crate::{
-    hub::{Bounds, Entry, EntryKind, Mux, Muxed, Pool, Ring, Settings, Stream},
+    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Ring, Settings, Stream, Terms},
     limits::{MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX},
     media::{Event, Frame, Head, Item, StreamName, TrackKind},
     proto::moq::{
@@ -142,7 +143,9 @@ impl Muxers {
     pub fn new(settings: &Settings) -> Self {
         let media = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let small = Bounds { bytes_max: SMALL_RING_BYTES, groups_max: SMALL_RING_GROUPS };
-        let pool = |bounds| Pool::new(bounds, settings.linger);
+        // Sessions are told to go elsewhere before the server stops; until then their lines go on.
+        let stop = CancellationToken::new();
+        let pool = |bounds| Pool::new(Terms { bounds, linger: settings.linger, merge: MERGE, stop: stop.clone() });
         Self { pools: [pool(small), pool(small), pool(small), pool(small), pool(media), pool(media)] }
     }
 
@@ -211,7 +214,7 @@ impl MediaMux {
 impl Mux for MediaMux {
     type Out = Chunk;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         let Item::Frame(frame) = item else { return };
         if frame.track != self.track {
             return;
@@ -245,7 +248,7 @@ struct CatalogMux {
 impl Mux for CatalogMux {
     type Out = Chunk;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         let Item::Head(head) = item else { return };
         let json = Catalog::of(&head.tracks).to_json();
         if self.last.as_ref() == Some(&json) {
@@ -314,7 +317,7 @@ impl LineMux {
 impl Mux for LineMux {
     type Out = Chunk;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         let (mut head, mut kind) = (Vec::new(), EntryKind::Event);
         match &item {
             Item::Frame(frame) if frame.track == TrackKind::Audio && !self.is_audio_only() => return,
@@ -354,6 +357,9 @@ fn whole_frame(kind: EntryKind, delta_us: i64, payload: Bytes) -> Chunk {
     frame_header(&mut head, delta_us, payload.len());
     Chunk { kind, dts_us: None, head: head.into(), payload }
 }
+
+/// Sound leaves in the packet of the next picture if that comes soon.
+const MERGE: Merge = Merge { audio: Duration::from_millis(5), all: Duration::ZERO };
 
 /// Audio groups: short enough that a joiner isn't flooded, long enough that streams are not.
 const AUDIO_GROUP_US: i64 = 1_000_000;

@@ -16,18 +16,20 @@ use crate::{
     config::Role,
     console,
     control::{api, keys},
-    egress::flv::{self, Flv},
+    egress::{
+        Egress,
+        flv::{self, Flv},
+    },
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
-pub(super) fn viewer_routes(node: &Arc<Node>, with_admin: bool) -> Router {
+pub(super) fn viewer_routes(node: &Arc<Node>, egress: Arc<Egress>, with_admin: bool) -> Router {
     let flv = Flv {
         hub: node.hub.clone(),
-        egress: node.egress.clone(),
+        egress,
         access: node.auth.clone(),
         failed_auth: node.failed_auth.clone(),
         metrics: node.metrics.clone(),
-        stop: node.stop.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
     };
     let routes = console::router().merge(flv::router(Arc::new(flv)));

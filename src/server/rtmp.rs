@@ -1,6 +1,13 @@
 //! RTMP connections: who he is first, then a publisher's or a viewer's session.
 
-use std::{io, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -16,12 +23,12 @@ use super::Node;
 use crate::{
     clock,
     config::Role,
-    egress::{self, Carriage, Extras, Session, SessionLog},
+    egress::{self, Carriage, Egress, Extras, Outlet, Session, SessionLog, Undelivered},
     hub::{Replaced, Viewer},
     ingest::rtmp::{Counters, TagIngest},
     limits,
     media::StreamName,
-    net::{access::Access, pending::Place, tcp},
+    net::{access::Access, pending::Place},
     observe::metrics::Protocol,
     proto::rtmp::{ServerEvent, ServerSession, SessionError, StreamRequest},
 };
@@ -71,6 +78,17 @@ impl End {
     }
 }
 
+impl From<Undelivered> for End {
+    fn from(why: Undelivered) -> Self {
+        match why {
+            Undelivered::Line(end) => Self::Line(egress::reason(end)),
+            Undelivered::Stopping => Self::Stopping,
+            Undelivered::Stalled => Self::Stalled,
+            Undelivered::Network(error) => error.into(),
+        }
+    }
+}
+
 /// How long a session waits for its peer.
 #[derive(Debug, Clone)]
 pub(super) struct Timeouts {
@@ -94,13 +112,13 @@ impl Default for Timeouts {
 }
 
 /// A connection from its first byte to its last.
-pub(super) async fn session(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: TcpStream, peer: SocketAddr) {
     let Some(place) = node.pending.admit(peer.ip()) else {
         node.metrics.refused("pending connections");
         return;
     };
     let mut link = Link::new(stream);
-    if let Err(end) = serve(&node, &mut link, peer, place).await {
+    if let Err(end) = serve(&node, &egress, &mut link, peer, place).await {
         // Publishers and viewers have last lines of their own; this one is for whoever became neither.
         node.metrics.refused(end.label());
         node.metrics.session_ended(Protocol::Rtmp, end.label());
@@ -109,7 +127,7 @@ pub(super) async fn session(node: Arc<Node>, stream: TcpStream, peer: SocketAddr
 }
 
 /// Learns what the peer wants and does it. `Err` if it never got that far.
-async fn serve(node: &Node, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
+async fn serve(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
     let request = async {
         timeout(node.rtmp.first_byte, link.stream.peek(&mut [0])).await.map_err(|_| End::Silent)??;
         timeout(node.rtmp.setup, link.request()).await.map_err(|_| End::SetupTimeout)?
@@ -121,7 +139,7 @@ async fn serve(node: &Node, link: &mut Link, peer: SocketAddr, place: Place) -> 
     // Boxed: what comes after the request is not part of what a silent stranger costs.
     match request {
         Request::Publish(request) => Box::pin(serve_publish(node, link, peer, place, request)).await,
-        Request::Play(request) => Box::pin(serve_play(node, link, peer, place, request)).await,
+        Request::Play(request) => Box::pin(serve_play(node, egress, link, peer, place, request)).await,
     }
 }
 
@@ -140,6 +158,7 @@ async fn serve_publish(
 
 async fn serve_play(
     node: &Node,
+    egress: &Egress,
     link: &mut Link,
     peer: SocketAddr,
     place: Place,
@@ -147,7 +166,8 @@ async fn serve_play(
 ) -> Result<(), End> {
     let viewer = authorise_play(node, link, peer, &request).await?;
     drop(place);
-    play(node, link, peer, viewer, Extras::of(|key| request.query.get(key))).await;
+    let extras = Extras::of(|key| request.query.get(key));
+    play(node, egress, link, peer, viewer, extras).await;
     Ok(())
 }
 
@@ -278,7 +298,7 @@ async fn authorise_play(
     }
 }
 
-async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer, extras: Extras) {
+async fn play(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, viewer: Viewer, extras: Extras) {
     let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp, viewer.stream().name(), peer);
     let end = tokio::select! {
         came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
@@ -292,7 +312,7 @@ async fn play(node: &Node, link: &mut Link, peer: SocketAddr, viewer: Viewer, ex
         }
         return link.close().await;
     }
-    let mut session = Session::join(&node.egress, viewer, Carriage::Rtmp, extras);
+    let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
     let end = play_on(node, link, &mut session, &mut log).await;
     log.ends(end.label());
     if let End::Line(_) = end {
@@ -306,32 +326,43 @@ async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut 
     if let Err(error) = link.session.accept_play() {
         return error.into();
     }
-    let mut slices = Vec::new();
+    // What is half written goes first.
+    if let Err(error) = link.flush().await {
+        return error.into();
+    }
+    let Link { stream, session: protocol, .. } = link;
+    let peer = |cx: &mut Context<'_>, out: &mut Outlet| poll_said(cx, stream, protocol, out);
+    egress::deliver(stream, session, log, node.rtmp.viewer_stall, peer).await
+}
+
+/// Listens to a viewer, and puts the answers between the tags. Ready with his end.
+fn poll_said(cx: &mut Context<'_>, stream: &TcpStream, session: &mut ServerSession, out: &mut Outlet) -> Poll<End> {
     loop {
-        let turn = tokio::select! {
-            event = link.event() => event.map(|event| event == ServerEvent::Closed),
-            ready = session.next(&mut slices) => ready.map(|()| false).map_err(|end| End::Line(egress::reason(end))),
-            () = node.stop.cancelled() => Err(End::Stopping),
-        };
-        match turn {
-            Ok(true) => return End::PeerClosed,
-            Ok(false) => {}
-            Err(end) => return end,
+        while let Some(bytes) = session.poll_output() {
+            out.push([bytes].into());
         }
-        if slices.is_empty() {
-            continue;
+        while let Some(event) = session.poll_event() {
+            if event == ServerEvent::Closed {
+                return Poll::Ready(End::PeerClosed);
+            }
         }
-        // What the session says must be out whole before media follows it.
-        let stall_max = node.rtmp.viewer_stall;
-        let written = match timeout(stall_max, link.flush()).await {
-            Ok(Ok(())) => tcp::write_slices(&mut link.stream, &mut slices, stall_max).await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        if let Err(error) = written {
-            return if error.kind() == io::ErrorKind::TimedOut { End::Stalled } else { error.into() };
+        if let Err(error) = ready!(stream.poll_read_ready(cx)) {
+            return Poll::Ready(error.into());
         }
-        log.update(session.counters());
+        if let Err(end) = read(stream, session) {
+            return Poll::Ready(end);
+        }
+    }
+}
+
+/// Takes what the socket has. The buffer is on the stack: a silent peer costs none.
+fn read(stream: &TcpStream, session: &mut ServerSession) -> Result<(), End> {
+    let mut buffer = [0; READ_BYTES];
+    match stream.try_read(&mut buffer) {
+        Ok(0) => Err(End::PeerClosed),
+        Ok(read) => Ok(session.handle_bytes(buffer.get(..read).unwrap_or_default())?),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -358,7 +389,7 @@ impl Link {
                 return Ok(event);
             }
             self.stream.readable().await?;
-            self.read()?;
+            read(&self.stream, &mut self.session)?;
         }
     }
 
@@ -370,17 +401,6 @@ impl Link {
                 Ok(_) => {}
                 Err(end) => return end,
             }
-        }
-    }
-
-    /// Takes what the socket has. The buffer is on the stack: a silent peer costs none.
-    fn read(&mut self) -> Result<(), End> {
-        let mut buffer = [0; READ_BYTES];
-        match self.stream.try_read(&mut buffer) {
-            Ok(0) => Err(End::PeerClosed),
-            Ok(read) => Ok(self.session.handle_bytes(buffer.get(..read).unwrap_or_default())?),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Chunk, whole_frame};
 use crate::{
     clock,
-    hub::{EntryKind, Mux, Ring},
+    hub::{EntryKind, Mux, Out},
     limits::{MOQ_EVENTS_GROUP_MAX, MOQ_EVENTS_OBJECT_BYTES_MAX},
     media::{
         Event, Frame, Head, Item, Room, TrackKind,
@@ -89,7 +89,7 @@ pub(super) struct EventsMux {
 }
 
 impl EventsMux {
-    fn begin_group(&mut self, group: u64, out: &Ring<Chunk>) {
+    fn begin_group(&mut self, group: u64, out: &Out<'_, Chunk>) {
         let now = self.line.now();
         let events = self.line.room.replay(now).into_iter().chain(self.line.global.replay(now));
         let records: Vec<_> = events.map(|event| record(&event, now.pts_us)).collect();
@@ -108,7 +108,7 @@ impl EventsMux {
         out.push(chunk, self.group.begin(group, now));
     }
 
-    fn item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         match item {
             Item::Head(head) => {
                 if self.line.follow(&head) {
@@ -132,7 +132,7 @@ impl EventsMux {
 impl Mux for EventsMux {
     type Out = Chunk;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         match item {
             Item::Frame(frame) => {
                 if !self.line.advance(&frame) {
@@ -211,7 +211,7 @@ pub(super) struct StateMux {
 }
 
 impl StateMux {
-    fn tell(&mut self, group: u64, out: &Ring<Chunk>) {
+    fn tell(&mut self, group: u64, out: &Out<'_, Chunk>) {
         let now = self.line.now();
         let state = state(&self.line, now);
         self.stale = false;
@@ -233,7 +233,7 @@ impl StateMux {
 impl Mux for StateMux {
     type Out = Chunk;
 
-    fn handle_item(&mut self, item: Item, group: u64, out: &Ring<Chunk>) {
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
         match item {
             Item::Head(head) => {
                 if self.line.follow(&head) {

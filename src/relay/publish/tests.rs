@@ -34,7 +34,7 @@ impl<M: Mux<Out = Chunk>> Rig<M> {
         let mut out = Vec::new();
         let mut stream: Option<(u64, DataStream)> = None;
         for (item, group) in items {
-            self.mux.handle_item(item, group, &self.ring);
+            self.mux.handle_item(item, group, &Out::new(&self.ring, clock::now()));
             while let Ok(Some(Read::Entry { entry, group })) = self.cursor.try_recv() {
                 let (_, reader) = match stream.take() {
                     Some((current, reader)) if current == group => stream.insert((group, reader)),

@@ -76,7 +76,8 @@ impl Server {
         socket.set_recv_buffer_size(16 * 1024).expect("set");
         let (stream, accepted) = tokio::join!(socket.connect(self.address), self.listener.accept());
         let (theirs, peer) = accepted.expect("accepts");
-        (stream.expect("connects"), task::spawn("session", session(self.node.clone(), theirs, peer)))
+        let session = session(self.node.clone(), self.node.egress(), theirs, peer);
+        (stream.expect("connects"), task::spawn("session", session))
     }
 
     async fn request(&self, mode: ClientMode, name: &str) -> Peer {
