@@ -45,7 +45,12 @@ impl StreamName {
     /// has no organisation.
     pub fn global(&self) -> Option<Self> {
         let (org, _) = self.0.split_once('/')?;
-        format!("{org}/{GLOBAL}").parse().ok()
+        Self::global_of(org).ok()
+    }
+
+    /// The same by the organisation, which is one segment.
+    pub fn global_of(org: &str) -> Result<Self, BadStreamName> {
+        format!("{org}/{GLOBAL}").parse()
     }
 }
 

@@ -29,11 +29,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
         let params = Path::<Params>::from_request_parts(parts, state).await.map_err(|error| bad(error.body_text()))?;
         let name = match (&params.name, &params.org) {
             (_, Some(org)) if org.contains('/') => return Err(bad("an organisation is one segment of a name".into())),
-            (_, Some(org)) => format!("{org}/{GLOBAL}"),
-            (Some(name), None) => name.clone(),
-            (None, None) => String::new(),
+            (_, Some(org)) => StreamName::global_of(org),
+            (name, None) => name.as_deref().unwrap_or_default().parse(),
         };
-        match name.parse() {
+        match name {
             Ok(name) => Ok(Self(name)),
             Err(error) => Err(bad(format!("{error}"))),
         }
@@ -78,9 +77,6 @@ fn one_segment(path: &str) -> Option<String> {
 
 const STREAMS: &str = "/v1/streams/";
 const SLASH: &str = "%2F";
-
-/// The room whose events are for all rooms of an organisation.
-const GLOBAL: &str = "_global";
 
 #[cfg(test)]
 mod tests {
