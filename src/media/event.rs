@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::kind::{KeyRule, Kind};
-use super::StreamName;
+use super::{StreamName, json_pointer};
 
 /// A validated, stamped event.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,17 +290,8 @@ fn parse_head(value: &Value) -> Result<Head, BadEvent> {
             return Err(BadEvent::field(format!("/{field}"), "is missing"));
         }
     }
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let mut pointer = String::new();
-        for segment in error.path() {
-            match segment {
-                serde_path_to_error::Segment::Map { key } => pointer = below(&pointer, key),
-                serde_path_to_error::Segment::Seq { index } => pointer = below(&pointer, &index.to_string()),
-                _ => {}
-            }
-        }
-        BadEvent::field(pointer, error.inner().to_string())
-    })
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| BadEvent::field(json_pointer::of(error.path()), error.inner().to_string()))
 }
 
 fn check_head(head: &Head) -> Result<(), BadEvent> {
@@ -354,11 +345,6 @@ fn check_type(kind: &str) -> Result<(), BadEvent> {
     }
 }
 
-/// The JSON pointer of a member (RFC 6901 §3).
-fn below(pointer: &str, key: &str) -> String {
-    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
-}
-
 /// ASCII keys, no floats, exact integers, bounded strings and depth. The recursion is bounded by
 /// `DEPTH_MAX`, and before it by serde_json's own limit of 128.
 fn check_value(value: &Value, pointer: &str, depth: usize) -> Result<(), BadEvent> {
@@ -384,7 +370,7 @@ fn check_value(value: &Value, pointer: &str, depth: usize) -> Result<(), BadEven
             if !key.is_ascii() {
                 return Err(BadEvent::field(pointer, "keys are ASCII"));
             }
-            check_value(item, &below(pointer, key), depth + 1)
+            check_value(item, &json_pointer::below(pointer, key), depth + 1)
         }),
     }
 }

@@ -7,6 +7,7 @@ pub mod codec;
 pub mod event;
 pub mod frame;
 pub mod fuzz;
+pub mod json_pointer;
 pub mod name;
 pub mod room;
 pub mod room_clock;

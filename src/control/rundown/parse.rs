@@ -6,12 +6,11 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
-use serde_path_to_error::Segment;
 
 use super::{Item, Plan};
 use crate::{
     limits,
-    media::{Event, StreamName, event::BadEvent},
+    media::{Event, StreamName, event::BadEvent, json_pointer},
 };
 
 /// Why a rundown was refused.
@@ -61,15 +60,8 @@ pub(in crate::control) fn from_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -
     // All of it is read first, so that a body cut short is told as that and not as a missing field.
     serde_json::from_slice::<IgnoredAny>(body).map_err(|error| BadRundown::Syntax(error.to_string()))?;
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(body)).map_err(|error| {
-        let mut pointer = String::new();
-        for segment in error.path() {
-            match segment {
-                Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-                Segment::Map { key } => pointer.extend(["/", &escape(key)]),
-                Segment::Enum { .. } | Segment::Unknown => {}
-            }
-        }
-        BadRundown::Field { pointer, reason: error.inner().to_string().into() }
+        let reason = error.inner().to_string().into();
+        BadRundown::Field { pointer: json_pointer::of(error.path()), reason }
     })
 }
 
@@ -210,11 +202,6 @@ impl Wrong {
     fn new(field: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), reason: reason.into() }
     }
-}
-
-/// RFC 6901 §3.
-fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 const REQUIRED: [&str; 3] = ["title", "class", "planned_ms"];
