@@ -9,6 +9,7 @@ use crate::{
     media::{
         Anchor, Event, anchor,
         codec::sei::{self, UserData},
+        event::Kind,
     },
     proto::rtmp::amf0,
 };
@@ -109,7 +110,7 @@ fn from_cue_point(body: &amf0::Value) -> InBand {
     let Some(name) = body.get_str("name") else { return InBand::Malformed("onCuePoint without a name") };
     let parameters = body.get("parameters").unwrap_or(&amf0::Value::Null);
     let mut data: Map<_, _> = json_properties(parameters);
-    if !is_event_type(name) {
+    if !Kind::is_noun_verb(name) {
         return draft_here(json!({"type": "cue.point", "op": "fire", "data": {"name": name, "parameters": data}}));
     }
     // A cue point has no place of its own for these two.
@@ -199,12 +200,6 @@ fn draft_here(draft: Value) -> InBand {
         Value::Object(draft) => InBand::Draft { draft, at: InBandAt::Here },
         _ => InBand::NotEvent,
     }
-}
-
-/// `noun.verb`.
-fn is_event_type(name: &str) -> bool {
-    let word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
-    name.split_once('.').is_some_and(|(noun, verb)| word(noun) && word(verb))
 }
 
 /// The properties as an event may hold them; nulls are left out. The decoder has bounded the recursion.

@@ -180,6 +180,8 @@ impl Event {
     pub const DEPTH_MAX: usize = 6;
     /// Longest string inside `data`.
     pub const STRING_BYTES_MAX: usize = 512;
+    /// Longest `type`.
+    pub const TYPE_BYTES_MAX: usize = 64;
     /// Longest `key`.
     pub const KEY_BYTES_MAX: usize = 64;
     /// Above this an event is carried, but somebody should know: the contract's soft bound.
@@ -333,16 +335,12 @@ fn check_time(time: &Time) -> Result<(), BadEvent> {
     }
 }
 
-/// `noun.verb` in lower-case letters, or one of the contract's two bare words.
+/// `noun.verb`, or one of the contract's two bare words.
 fn check_type(kind: &str) -> Result<(), BadEvent> {
-    if matches!(kind, "clock" | "cancel") {
+    if matches!(kind, "clock" | "cancel") || Kind::is_noun_verb(kind) {
         return Ok(());
     }
-    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase());
-    match kind.split_once('.') {
-        Some((noun, verb)) if kind.len() <= 64 && word(noun) && word(verb) => Ok(()),
-        _ => Err(BadEvent::field("/type", "must be noun.verb in lower-case letters")),
-    }
+    Err(BadEvent::field("/type", "must be noun.verb in lower-case letters"))
 }
 
 /// ASCII keys, no floats, exact integers, bounded strings and depth. The recursion is bounded by

@@ -60,6 +60,9 @@ fn a_cue_point_is_the_event_that_its_name_says() {
     assert_eq!(cue_point("gift.send", parameters()), draft(gift, InBandAt::Here));
     let other = json!({"type": "cue.point", "op": "fire", "data": {"name": "Act 2", "parameters": data}});
     assert_eq!(cue_point("Act 2", parameters()), draft(other, InBandAt::Here));
+    let long = format!("gift.{}", "s".repeat(60));
+    let longer_than_a_type = json!({"type": "cue.point", "op": "fire", "data": {"name": long, "parameters": data}});
+    assert_eq!(cue_point(&long, parameters()), draft(longer_than_a_type, InBandAt::Here));
     let card = amf0::Value::object([("key", amf0::Value::string("card:main")), ("sku", amf0::Value::string("A1"))]);
     let shown = json!({"type": "card.show", "op": "set", "key": "card:main", "data": {"sku": "A1"}});
     assert_eq!(cue_point("card.show", card), draft(shown, InBandAt::Here));

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{BadEvent, Op};
+use super::{BadEvent, Event, Op};
 
 /// What the contract says of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,13 @@ pub enum KeyRule {
 }
 
 impl Kind {
+    /// True for `noun.verb` in lower-case letters: the form of a type, whether the contract knows it or not.
+    pub fn is_noun_verb(kind: &str) -> bool {
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+        let words = kind.split_once('.').is_some_and(|(noun, verb)| word(noun) && word(verb));
+        words && kind.len() <= Event::TYPE_BYTES_MAX
+    }
+
     /// The rules of a type, if the contract knows it.
     pub fn of(kind: &str) -> Option<Self> {
         use KeyRule::{Fixed, Of, Tally};

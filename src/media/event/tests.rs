@@ -41,6 +41,7 @@ fn each_breach_names_its_field() {
         (with("", "source", json!("a b")), "/source"),
         (with("", "type", json!("Card.Show")), "/type"),
         (with("", "type", json!("cardshow")), "/type"),
+        (with("", "type", json!(format!("card.{}", "s".repeat(60)))), "/type"),
         (with("", "key", json!("")), "/key"),
         (with("", "key", json!("k".repeat(65))), "/key"),
         (with("", "key", json!("a\u{1}b")), "/key"),
