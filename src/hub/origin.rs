@@ -298,10 +298,11 @@ impl Hub {
         reason: Option<&str>,
     ) -> Result<Published, Refused> {
         let origin = self.origin()?;
-        let id = draft::canonical_id(id).ok_or(Refused::UnknownEvent)?;
-        if origin.journal.find(name, &id)?.is_none() {
-            return Err(Refused::UnknownEvent);
-        }
+        let known = || -> Result<String, Refused> {
+            let id = draft::canonical_id(id).ok_or(Refused::UnknownEvent)?;
+            origin.journal.find(name, &id)?.map(|_| id).ok_or(Refused::UnknownEvent)
+        };
+        let id = known().inspect_err(|refused| origin.metrics.refused(refused.label()))?;
         self.publish_event(name, draft::cancel(&id, reason), None).await
     }
 

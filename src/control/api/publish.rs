@@ -13,7 +13,6 @@ use futures_util::future;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use ulid::Ulid;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -186,9 +185,6 @@ pub(super) async fn cancel(
     let outcome = async {
         caller.must_write(&api, &name).await?;
         let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-        if id.parse::<Ulid>().is_err() {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Refused::UnknownEvent.to_string()));
-        }
         Ok(api.hub.cancel_event(&name, &id, query.reason.as_deref()).await?)
     };
     let published: Published = outcome.await.inspect_err(|refusal: &Refusal| refusal.note(&api, &name))?;

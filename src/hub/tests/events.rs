@@ -297,8 +297,12 @@ async fn a_cancel_before_the_time_keeps_the_event_out_and_one_after_it_takes_its
     assert!(cancel.head.supersedes.is_empty());
     show.go_on(2).await;
     assert_eq!(state(&hub, "live/room")["events"], json!([]));
-    let unknown = hub.cancel_event(&name, "01KAMVFYHGM9S346Q3D25VT4F5", None).await;
-    assert_eq!(unknown.map(|published| published.known), Err(Refused::UnknownEvent));
+    for unknown in ["01KAMVFYHGM9S346Q3D25VT4F5", "1"] {
+        let unknown = hub.cancel_event(&name, unknown, None).await;
+        assert_eq!(unknown.map(|published| published.known), Err(Refused::UnknownEvent));
+    }
+    let counted = hub.origin().expect("an origin").metrics.render();
+    assert!(counted.contains("hawker_refused_total{reason=\"event_unknown\"} 2"), "{counted}");
 }
 
 #[tokio::test(start_paused = true)]
