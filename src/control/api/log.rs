@@ -91,7 +91,7 @@ pub(super) async fn state(State(api): State<Arc<Api>>, Room(name): Room, caller:
 /// Events that wait for their time.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Schedule {
-    /// In the order in which they will fire.
+    /// In the order of `seq`.
     #[schema(value_type = Vec<SignedEvent>)]
     events: Vec<Value>,
 }
