@@ -216,6 +216,11 @@ impl Hub {
     }
 
     fn enter(&self, name: &StreamName, door: Door) -> Result<Arc<Stream>, Full> {
+        if door == Door::View
+            && let Some(stream) = self.join(name)
+        {
+            return Ok(stream);
+        }
         // A name that has no place here leaves no room behind.
         let has_place = |streams: &BTreeMap<_, _>| streams.contains_key(name) || streams.len() < door.streams_max();
         if !has_place(&self.streams.read()) {
@@ -244,6 +249,17 @@ impl Hub {
             self.version.send_modify(|version| *version += 1);
         }
         Ok(stream)
+    }
+
+    /// Counts a viewer into a stream that is there. `None` if it must be made, or still lacks its room's events.
+    fn join(&self, name: &StreamName) -> Option<Arc<Stream>> {
+        let streams = self.streams.read();
+        let stream = &streams.get(name)?.stream;
+        if self.origin.is_some() && stream.timeline().lock().origin.is_none() {
+            return None;
+        }
+        stream.viewer_joined();
+        Some(stream.clone())
     }
 
     /// The timeline that a stream of this name has. Where events can't be taken it is the stream's own.

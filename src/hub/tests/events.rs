@@ -508,6 +508,19 @@ async fn viewers_of_made_up_names_leave_no_room_behind() {
 }
 
 #[tokio::test]
+async fn who_joins_a_stream_that_is_there_asks_for_its_room_only_if_it_lacks_it() {
+    let hub = hub();
+    let origin = |viewer: &Viewer| viewer.stream().timeline().lock().origin.clone();
+    let first = hub.view(&room("live/room")).expect("room");
+    hub.timelines.lock().clear();
+    let second = hub.view(&room("live/room")).expect("room");
+    assert_eq!((hub.timelines.lock().len(), *second.stream().viewers().borrow()), (0, 2));
+    first.stream().timeline().lock().origin = None;
+    let third = hub.view(&room("live/room")).expect("room");
+    assert!(origin(&third).is_some() && hub.timelines.lock().len() == 1);
+}
+
+#[tokio::test]
 async fn an_edge_takes_no_events() {
     let edge = Hub::new(Settings::default(), None);
     assert_eq!(post(&edge, "live/room", card("A"), None).await, Err(Refused::NotOrigin));
