@@ -211,7 +211,8 @@ pub const MOQ_METADATA_STRING_BYTES_MAX: usize = 4 * 1024;
 pub const MOQ_EVENTS_RECENT_MAX: usize = 512;
 /// The same in bytes.
 pub const MOQ_EVENTS_RECENT_BYTES_MAX: usize = 256 * 1024;
-/// Records, or patches, after which a group of `events` or `state` is rolled.
+/// Records, or patches, after which a group of `events` or `state` is rolled. It is also what `events` tells of what
+/// came before a stream's first picture; what is older is told as the room's state.
 pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
 /// Longest object of `events`; what is more goes into the next one.
 pub const MOQ_EVENTS_OBJECT_BYTES_MAX: usize = 64 * 1024 - 1;

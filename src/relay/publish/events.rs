@@ -1,6 +1,6 @@
 //! The tracks that tell the room: `events`, record by record, and `state`, as one JSON value.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{BufMut, Bytes};
 use serde_json::{Map, Value};
@@ -84,8 +84,9 @@ impl Group {
 pub(super) struct EventsMux {
     line: Follower,
     group: Group,
-    /// What came before the first picture, whose time the first group needs.
-    early: Vec<Item>,
+    /// What came before the first picture, whose time the first group needs. It has room for all of it: who waits
+    /// reads no other.
+    early: VecDeque<Item>,
 }
 
 impl EventsMux {
@@ -106,6 +107,24 @@ impl EventsMux {
         frame_header(&mut head, delta_us, last.len());
         let chunk = Chunk { kind: EntryKind::Start, dts_us: None, head: head.into(), payload: last };
         out.push(chunk, self.group.begin(group, now));
+    }
+
+    /// Keeps what comes before the first picture.
+    fn hold(&mut self, item: Item) {
+        let has_video = match &item {
+            Item::Head(head) => head.tracks.video.is_some(),
+            _ => self.line.has_video,
+        };
+        self.early.push_back(item);
+        if self.early.len() > MOQ_EVENTS_GROUP_MAX {
+            match self.early.pop_front() {
+                Some(Item::Head(head)) => _ = self.line.follow(&head),
+                Some(Item::Event(event)) => self.line.apply(&event),
+                _ => {}
+            }
+        }
+        // Of the newest head: it says which frame counts as the first.
+        self.line.has_video = has_video;
     }
 
     fn item(&mut self, item: Item, group: u64, out: &Out<'_, Chunk>) {
@@ -146,12 +165,8 @@ impl Mux for EventsMux {
                     self.begin_group(group, out);
                 }
             }
-            item if self.line.pts_us.is_none() => {
-                if let Item::Head(head) = &item {
-                    self.line.has_video = head.tracks.video.is_some();
-                }
-                self.early.push(item);
-            }
+            Item::Data(_) => {}
+            item if self.line.pts_us.is_none() => self.hold(item),
             item => self.item(item, group, out),
         }
     }

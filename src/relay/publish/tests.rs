@@ -210,6 +210,20 @@ fn a_record_is_told_with_the_first_picture_and_a_long_past_in_several_objects() 
     assert_eq!(seqs.last(), Some(&vec![41]));
 }
 
+#[test]
+fn of_too_much_before_the_first_picture_the_newest_is_told_and_the_rest_as_state() {
+    let mut rig = Rig::new(EventsMux::default());
+    let mut items = vec![(Item::Head(tracks(true)), 7)];
+    items.extend((1..=3).map(|seq| (Item::Event(card(seq)), 7)));
+    items.extend((4..=200).map(|seq| (Item::Event(event(seq, r#"{"mode":"asap"}"#)), 7)));
+    items.push((audio(30), 7));
+    items.push((video(40, true), 7));
+    let told: Vec<Vec<u64>> = rig.feed(items).iter().map(|(.., json)| seqs(json)).collect();
+    assert_eq!(told[0], [1, 2, 3]);
+    let one_shots: Vec<_> = told.concat().into_iter().filter(|seq| *seq > 3).collect();
+    assert_eq!(one_shots, (101..=200).collect::<Vec<_>>(), "a group of them");
+}
+
 /// A step of a room: what happens to which key, when relative to the next picture, and whether a keyframe comes.
 fn step() -> impl Strategy<Value = (u8, u8, i64, bool)> {
     (0u8..4, 0u8..4, -2i64..4, prop::bool::weighted(0.3))
