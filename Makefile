@@ -1,6 +1,6 @@
 # make run    from a fresh checkout to a running server with a sample stream
 # make test   everything CI runs (.ci/run only calls it)
-# make bench  what an event costs
+# make bench  what an event, a frame on the wire and a step of the hub cost
 # make setup  what the tests need and this machine lacks
 
 # nextest and cargo-deny live in the tree when the machine has none.
@@ -29,7 +29,7 @@ test: setup console
 	cargo nextest run --release --locked
 
 bench:
-	cargo bench --locked --bench events
+	cargo bench --locked --bench events --bench wire --bench hub
 
 setup:
 	tools/setup.sh
