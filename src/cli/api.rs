@@ -8,7 +8,7 @@ use super::{dev, root_cause, sentence};
 use crate::{media::StreamName, secret::Secret};
 
 /// Where the API is.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Access {
     /// The origin's API [default: the running `hawker dev`].
     #[arg(long, value_name = "URL", env = "HAWKER_API")]

@@ -12,6 +12,7 @@ use crate::config::Config;
 
 pub mod dev;
 pub mod event;
+pub mod load;
 pub mod push;
 pub mod rundown;
 pub mod serve;
@@ -53,6 +54,9 @@ enum Command {
     Push(push::Args),
     /// Watch a stream and report what arrives.
     Watch(watch::Args),
+    /// Publish and watch with many at once, and report what a server takes for it.
+    #[command(arg_required_else_help = true)]
+    Load(Box<load::Args>),
     /// Send an event into a stream.
     Event(event::Args),
     /// Run a show by its plan.
@@ -72,6 +76,7 @@ impl Cli {
             }
             Command::Push(args) => block_on(push::run(args)),
             Command::Watch(args) => block_on(watch::run(args)),
+            Command::Load(args) => block_on(load::run(*args)),
             Command::Event(args) => block_on(event::run(args)),
             Command::Rundown(args) => block_on(rundown::run(args)),
         }

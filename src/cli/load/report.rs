@@ -2,6 +2,8 @@
 //!
 //! Reports of several machines add up: counts are summed, distributions merged before their percentiles are read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A whole run.
@@ -78,6 +80,8 @@ pub struct Viewers {
     pub join_ms: Quantiles,
     /// From the publisher's write of a frame to its arrival at those viewers that are sampled.
     pub latency_ms: Quantiles,
+    /// Why viewers failed or were lost, and how many.
+    pub failures: BTreeMap<String, u64>,
     /// Points of the latency's distribution, for plots: fraction of the samples at or below `ms`.
     pub latency_cdf: Vec<CdfPoint>,
 }

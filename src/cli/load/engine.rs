@@ -1,0 +1,260 @@
+//! A run: publishers first, then viewers and events, and a look at everything twice a second.
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::{Interval, interval_at, sleep_until};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Args, events,
+    media::Synthetic,
+    observer::Board,
+    plan::{Plan, Visit},
+    publish,
+    report::{Publishers, Report, Sample, Steady, Watched},
+    tally::Tally,
+    usage::{Servers, Usage},
+    viewers,
+};
+use crate::{
+    cli::api::Api,
+    clock::{self, Instant},
+    secret::redact,
+    task,
+};
+
+/// What a run found, before it is a report: distributions can still be added up.
+#[derive(Debug)]
+pub(super) struct Findings {
+    /// Everything but the viewers.
+    pub(super) report: Report,
+    /// What viewers saw, for each address watched.
+    pub(super) watched: Vec<(String, Tally)>,
+}
+
+impl Findings {
+    /// The report of it.
+    pub(super) fn into_report(self) -> Report {
+        let mut all = Tally::default();
+        self.watched.iter().for_each(|(_, tally)| all.merge(tally));
+        let watched = self.watched.into_iter().map(|(url, tally)| Watched { url, viewers: tally.into_viewers() });
+        Report { watched: watched.collect(), viewers: all.into_viewers(), ..self.report }
+    }
+}
+
+/// Why a run didn't begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("none of the publishers was accepted")]
+    NoPublisher,
+    #[error(transparent)]
+    Process(#[from] super::usage::NoProcess),
+    #[error("no thread for viewers: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Does what is planned, until it is over or `stop`. `on_sample` is told how it goes.
+pub(super) async fn run(
+    args: &Args,
+    mut plan: Plan,
+    api: Option<Api>,
+    stop: CancellationToken,
+    mut on_sample: impl FnMut(&Sample, &Tally),
+) -> Result<Findings, Failed> {
+    let mut servers = Servers::open(&args.pid)?;
+    let (began, began_unix_ms) = (clock::now(), clock::unix_ms());
+    let counts = Arc::new(Mutex::new(Publishers::default()));
+    let publishers = plan.publish.len() as u64;
+    let media = Arc::new(Synthetic::new(&args.shape));
+    let on_air = publish::begin(std::mem::take(&mut plan.publish), media, counts.clone()).await;
+    if publishers > 0 && counts.lock().failed == publishers {
+        return Err(Failed::NoPublisher);
+    }
+    servers.sample();
+    let start = clock::now();
+    let watching = stop.child_token();
+    let visits = std::mem::take(&mut plan.visits);
+    let has_viewers = !visits.is_empty();
+    let crowd = Crowd::gather(visits, args, start, &watching)?;
+    let mut look = Look::new(start, &plan, servers);
+    let sending = send_events(args, &plan, api, &counts);
+    let mut every = interval_at(start + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
+    let ends_at = start + plan.ends_after;
+    tokio::select! {
+        () = sleep_until(ends_at) => {}
+        () = stop.cancelled() => {}
+        () = crowd.dispersed(), if has_viewers => {}
+        () = sending => {}
+        () = look.on(&mut every, &crowd.boards, &mut on_sample) => {}
+    }
+    if look.last.at.elapsed() > SAMPLE_INTERVAL / 2 {
+        look.once(&crowd.boards, &mut on_sample);
+    }
+    watching.cancel();
+    crowd.dispersed().await;
+    on_air.end().await;
+    let watched = args.watch.iter().map(|url| redact(url)).zip(sum(&crowd.boards, args.watch.len())).collect();
+    let publishers = counts.lock().clone();
+    let secs = clock::now().saturating_duration_since(began).as_secs_f64();
+    Ok(Findings { report: Report { began_unix_ms, secs, publishers, ..look.finish() }, watched })
+}
+
+/// Sends events for as long as it is polled.
+async fn send_events(args: &Args, plan: &Plan, api: Option<Api>, counts: &Mutex<Publishers>) {
+    if let Some(api) = &api {
+        let streams =
+            plan.streams.iter().map(|(stream, log)| events::send(api, stream, args.events, log.clone(), counts));
+        futures_util::future::join_all(streams).await;
+    }
+    std::future::pending().await
+}
+
+/// Viewers on their threads.
+struct Crowd {
+    /// A thread's each.
+    boards: Vec<Arc<Board>>,
+    threads: TaskTracker,
+}
+
+impl Crowd {
+    /// The sampled viewers come to this thread, where nobody keeps them waiting; the others to as many as asked for.
+    fn gather(visits: Vec<Visit>, args: &Args, start: Instant, stop: &CancellationToken) -> io::Result<Self> {
+        let (sampled, others): (Vec<_>, Vec<_>) = visits.into_iter().partition(|visit| visit.is_sampled);
+        let mut parts = vec![Vec::new(); args.threads];
+        others.into_iter().enumerate().for_each(|(nth, visit)| {
+            if let Some(part) = parts.get_mut(nth % args.threads) {
+                part.push(visit);
+            }
+        });
+        let mut crowd = Self { boards: Vec::new(), threads: TaskTracker::new() };
+        let mut attend = |visits| {
+            let board = Arc::new(Board::new(args.watch.len()));
+            crowd.boards.push(board.clone());
+            crowd.threads.track_future(viewers::attend(visits, board, start, stop.clone()))
+        };
+        task::spawn("sampled viewers", attend(sampled));
+        for part in parts {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let attending = attend(part);
+            thread::Builder::new().name("viewers".into()).spawn(move || runtime.block_on(attending))?;
+        }
+        crowd.threads.close();
+        Ok(crowd)
+    }
+
+    /// Waits until all have left.
+    async fn dispersed(&self) {
+        self.threads.wait().await;
+    }
+}
+
+/// What the boards say together, for each address.
+fn sum(boards: &[Arc<Board>], addresses: usize) -> Vec<Tally> {
+    let mut sums = vec![Tally::default(); addresses];
+    for board in boards {
+        for (sum, tally) in sums.iter_mut().zip(board.tallies()) {
+            sum.merge(&tally.lock());
+        }
+    }
+    sums
+}
+
+/// Watches the run.
+struct Look {
+    start: Instant,
+    steady_from: Instant,
+    servers: Servers,
+    began: Seen,
+    last: Seen,
+    steady: Option<Seen>,
+    series: Vec<Sample>,
+}
+
+/// The running totals at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    frames: u64,
+    bytes: u64,
+    joined: u64,
+    client_cpu_us: u64,
+    server_cpu_us: u64,
+}
+
+impl Look {
+    fn new(start: Instant, plan: &Plan, mut servers: Servers) -> Self {
+        let server_cpu_us = servers.sample();
+        let client_cpu_us = Usage::own().cpu_us;
+        let began = Seen { at: start, frames: 0, bytes: 0, joined: 0, client_cpu_us, server_cpu_us };
+        let steady_from = start + plan.joined_after + SETTLING;
+        Self { start, steady_from, servers, began, last: began, steady: None, series: Vec::new() }
+    }
+
+    /// Looks again and again.
+    async fn on(&mut self, every: &mut Interval, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally)) {
+        loop {
+            every.tick().await;
+            self.once(boards, on_sample);
+        }
+    }
+
+    fn once(&mut self, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally)) {
+        let mut all = Tally::default();
+        for tally in boards.iter().flat_map(|board| board.tallies()) {
+            let mut tally = tally.lock();
+            all.merge(&tally);
+            tally.recent_us.reset();
+        }
+        let now = Seen {
+            at: clock::now(),
+            frames: all.counts.frames,
+            bytes: all.counts.bytes,
+            joined: all.counts.joined,
+            client_cpu_us: Usage::own().cpu_us,
+            server_cpu_us: self.servers.sample(),
+        };
+        if self.steady.is_none() && now.at >= self.steady_from {
+            self.steady = Some(now);
+            self.servers.begin_steady();
+        }
+        let last = std::mem::replace(&mut self.last, now);
+        let secs = now.at.saturating_duration_since(last.at).as_secs_f64().max(0.001);
+        let latency = |quantile| all.recent_us.value_at_quantile(quantile) as f64 / 1000.0;
+        let sample = Sample {
+            at_ms: u64::try_from(now.at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX),
+            viewers: all.playing,
+            joined: now.joined - last.joined,
+            bits_per_s: ((now.bytes - last.bytes) as f64 * 8.0 / secs) as u64,
+            client_cpu_percent: (now.client_cpu_us - last.client_cpu_us) as f64 / secs / 10_000.0,
+            server_cpu_percent: (now.server_cpu_us - last.server_cpu_us) as f64 / secs / 10_000.0,
+            latency_ms_p50: latency(0.5),
+            latency_ms_p99: latency(0.99),
+        };
+        on_sample(&sample, &all);
+        self.series.push(sample);
+    }
+
+    fn finish(self) -> Report {
+        let end = self.last;
+        let since = self.steady.unwrap_or(end);
+        let steady = Steady {
+            secs: end.at.saturating_duration_since(since.at).as_secs_f64(),
+            frames: end.frames - since.frames,
+            bytes: end.bytes - since.bytes,
+            client_cpu_us: end.client_cpu_us - since.client_cpu_us,
+            server_cpu_us: end.server_cpu_us - since.server_cpu_us,
+        };
+        Report {
+            servers: self.servers.finish(steady.secs),
+            client_cpu_us: end.client_cpu_us - self.began.client_cpu_us,
+            steady,
+            series: self.series,
+            ..Report::default()
+        }
+    }
+}
+
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+/// The steady part begins so long after the last viewer should have joined.
+const SETTLING: Duration = Duration::from_secs(1);
