@@ -5,11 +5,21 @@
 //!            media   events ─┘     flv, rtmp, moq        engine, usage
 //! ```
 
-use std::{fs, path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use tokio_util::sync::CancellationToken;
 
-use self::{media::Shape, plan::Plan, report::Report};
+use self::{
+    media::Shape,
+    plan::Plan,
+    progress::{Progress, Summary},
+    report::Report,
+    thresholds::Condition,
+};
 use super::{Outcome, api};
 use crate::task;
 
@@ -19,19 +29,22 @@ pub mod report;
 mod engine;
 mod events;
 mod flv;
+mod html;
 mod moq;
 mod observer;
 mod plan;
+mod progress;
 mod publish;
 mod rtmp;
 mod tags;
 mod tally;
+mod thresholds;
 mod usage;
 mod viewers;
 
 /// Arguments of `hawker load`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
     /// Publish a synthetic stream here, over RTMP; {n} counts the publishers from 0.
     #[arg(long, value_name = "URL")]
@@ -80,6 +93,13 @@ pub struct Args {
     /// Write the report as JSON; - is stdout.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the report as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Exit with 1 if this is so at the end, such as 'latency_p99_ms>50'; --help lists the figures. Repeat it for
+    /// several.
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Condition>,
 }
 
 const EXAMPLES: &str = "\
@@ -115,18 +135,41 @@ pub(super) async fn run(args: Args) -> Outcome {
             interrupted.cancel();
         }
     });
-    let findings = engine::run(&args, plan, api, stop, |_, _| {}).await?;
-    let report = findings.into_report();
-    write(&args, &report)
+    let mut progress = Progress::new(plan.ends_after);
+    let findings = engine::run(&args, plan, api, stop, |sample, all| progress.show(sample, &all.counts)).await?;
+    progress.finish();
+    let mut report = findings.into_report();
+    report.failed_if = args.fail_if.iter().filter_map(|condition| condition.broken_by(&report)).collect();
+    write(&args, &report)?;
+    if report.failed_if.is_empty() { Ok(()) } else { Err(report.failed_if.join("\n").into()) }
 }
 
+/// The summary stays out of the way of a JSON report on stdout.
 fn write(args: &Args, report: &Report) -> Outcome {
     let json = serde_json::to_string_pretty(report)?;
     match &args.json {
-        Some(path) if path.as_os_str() != "-" => fs::write(path, json)?,
-        _ => println!("{json}"),
+        Some(path) if path.as_os_str() == "-" => {
+            println!("{json}");
+            eprint!("{}", Summary(report));
+        }
+        Some(path) => {
+            save(path, &json)?;
+            print!("{}", Summary(report));
+        }
+        None => print!("{}", Summary(report)),
+    }
+    if let Some(path) = &args.html {
+        save(path, &html::page(report))?;
     }
     Ok(())
+}
+
+fn save(path: &Path, text: &str) -> Outcome {
+    Ok(fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", thresholds::help())
 }
 
 impl FromStr for Storm {

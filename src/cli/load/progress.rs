@@ -39,14 +39,6 @@ impl Progress {
         }
     }
 
-    /// Says `what` without disturbing the bar.
-    pub(super) fn say(&self, what: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(what),
-            None => eprintln!("{what}"),
-        }
-    }
-
     /// The bar goes; the summary says it all.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
@@ -126,15 +118,14 @@ impl fmt::Display for Summary<'_> {
                 writeln!(f, "servers     {}", PerFrame { cpu_us: steady.server_cpu_us, ..client })?;
             }
         }
-        for server in &report.servers {
+        report.servers.iter().try_for_each(|server| {
             let (least, most) = (Bytes(server.rss_bytes_min), Bytes(server.rss_bytes_max));
             writeln!(
                 f,
                 "  {} {}: {:.0} % CPU, {least} to {most} of memory",
                 server.pid, server.name, server.cpu_percent
-            )?;
-        }
-        report.failed_if.iter().try_for_each(|line| writeln!(f, "FAILED      {line}"))
+            )
+        })
     }
 }
 
@@ -256,7 +247,6 @@ mod tests {
                 rss_bytes_min: 20 << 20,
                 rss_bytes_max: 52 << 20,
             }],
-            failed_if: vec!["failed > 0: it is 2".into()],
             ..Report::default()
         };
         let expected = "\
@@ -268,7 +258,6 @@ latency     p50 0.80  p95 2.1  p99 5.0  max 31 ms  (9000 samples)
 steady      1.00 Gbit/s for 14 s, load generator 1.0 us of CPU a frame and viewer
 servers     5.0 us of CPU a frame and viewer
   71 hawker: 15 % CPU, 20 MiB to 52 MiB of memory
-FAILED      failed > 0: it is 2
 ";
         assert_eq!(Summary(&report).to_string(), expected);
     }
