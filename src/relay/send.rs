@@ -24,7 +24,15 @@ use crate::{
     proto::moq::lite05::{GroupHeader, SubscribeReply, stream_code},
 };
 
-/// What a session sent; shared by its subscriptions.
+/// A session and what was sent on it; shared by its subscriptions.
+pub(super) struct Link {
+    /// The session.
+    pub session: Session,
+    /// What was sent.
+    pub counters: Counters,
+}
+
+/// What a session sent.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// Frames written.
@@ -56,9 +64,8 @@ pub enum SendError {
 }
 
 /// One subscription being served.
-pub(super) struct Sender<'a> {
-    session: &'a Session,
-    counters: &'a Counters,
+pub(super) struct Sender {
+    link: Arc<Link>,
     subscribe: u64,
     track: Track,
     /// A write that takes longer cuts its group off.
@@ -76,11 +83,10 @@ pub(super) struct Sender<'a> {
     progress: Instant,
 }
 
-impl<'a> Sender<'a> {
+impl Sender {
     /// Nothing sent yet.
     pub(super) fn new(
-        session: &'a Session,
-        counters: &'a Counters,
+        link: Arc<Link>,
         subscribe: u64,
         track: Track,
         lag_max: Duration,
@@ -88,21 +94,21 @@ impl<'a> Sender<'a> {
     ) -> Self {
         let (group, stream, begun, written, owed) = (None, None, false, Vec::new(), Vec::new());
         let progress = clock::now();
-        Self { session, counters, subscribe, track, lag_max, metrics, group, stream, begun, written, owed, progress }
+        Self { link, subscribe, track, lag_max, metrics, group, stream, begun, written, owed, progress }
     }
 
     /// Sends what the cursor yields until the stream ends. `reply` is the subscription's own stream.
-    pub(super) async fn run(&mut self, mut cursor: Cursor<Chunk>, reply: &mut SendStream) -> Result<(), SendError> {
+    pub(super) async fn run(mut self, mut cursor: Cursor<Chunk>, mut reply: SendStream) -> Result<(), SendError> {
         loop {
             match cursor.recv().await {
                 Ok(Read::Entry { entry, group }) => {
                     if self.group.is_none() {
-                        self.reply(reply, SubscribeReply::Start { group }).await?;
+                        self.reply(&mut reply, SubscribeReply::Start { group }).await?;
                     }
                     self.send(entry, group).await?;
                 }
                 Ok(Read::Skipped { frames }) => {
-                    self.counters.frames_skipped.fetch_add(frames, Ordering::Relaxed);
+                    self.link.counters.frames_skipped.fetch_add(frames, Ordering::Relaxed);
                     self.metrics.frames_skipped.inc_by(frames);
                     // A group that has only its first events so far goes on with the keyframe behind them.
                     if self.begun {
@@ -112,7 +118,7 @@ impl<'a> Sender<'a> {
                 Err(End::Closed) => {
                     self.finish();
                     let group = self.group.map_or(0, |group| group + 1);
-                    return self.reply(reply, SubscribeReply::End { group }).await;
+                    return self.reply(&mut reply, SubscribeReply::End { group }).await;
                 }
                 Err(end) => return Err(SendError::Lost(end)),
             }
@@ -138,7 +144,7 @@ impl<'a> Sender<'a> {
     async fn open(&mut self, group: u64) -> Result<(), SendError> {
         let header = Bytes::from(GroupHeader { subscribe: self.subscribe, sequence: group }.to_stream());
         let opening = async {
-            let mut stream = self.session.open_uni().await?;
+            let mut stream = self.link.session.open_uni().await?;
             let _ = stream.set_priority(self.track.priority(group));
             match stream.write_chunk(header).await {
                 Err(WriteError::SessionError(error)) => Err(error),
@@ -148,7 +154,7 @@ impl<'a> Sender<'a> {
         };
         let Ok(opened) = timeout(self.lag_max, opening).await else { return self.stalled() };
         self.stream = Some(opened?);
-        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        self.link.counters.groups.fetch_add(1, Ordering::Relaxed);
         for event in std::mem::take(&mut self.owed) {
             self.write(event).await?;
         }
@@ -162,13 +168,13 @@ impl<'a> Sender<'a> {
             self.written.push(chunk.clone());
         }
         let len = chunk.len() as u64;
-        let counter = if chunk.is_event() { &self.counters.events } else { &self.counters.frames };
+        let counter = if chunk.is_event() { &self.link.counters.events } else { &self.link.counters.frames };
         let written = timeout(self.lag_max, stream.write_all_chunks(&mut [chunk.head, chunk.payload])).await;
         match written {
             Ok(Ok(())) => {
                 self.progress = clock::now();
                 counter.fetch_add(1, Ordering::Relaxed);
-                self.counters.bytes.fetch_add(len, Ordering::Relaxed);
+                self.link.counters.bytes.fetch_add(len, Ordering::Relaxed);
                 self.metrics.frames_out.inc();
                 self.metrics.bytes_out.inc_by(len);
                 Ok(())
@@ -202,7 +208,7 @@ impl<'a> Sender<'a> {
     fn cut_off(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             let _ = stream.reset(stream_code::TOO_FAR_BEHIND);
-            self.counters.groups_reset.fetch_add(1, Ordering::Relaxed);
+            self.link.counters.groups_reset.fetch_add(1, Ordering::Relaxed);
         }
         self.owed.append(&mut self.written);
     }

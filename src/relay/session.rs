@@ -9,14 +9,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use quinn::VarInt;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use url::Url;
 use web_transport_quinn::{RecvStream, SendStream, Session, SessionError, WriteError};
 
 use super::{
     Relay, Track,
-    send::{Counters, SendError, Sender},
+    send::{Counters, Link, SendError, Sender},
 };
 use crate::{
     clock,
@@ -35,6 +35,7 @@ use crate::{
         },
         varint::WireError,
     },
+    task,
 };
 
 /// What a session's URL asks for.
@@ -113,11 +114,10 @@ impl Ended {
 
 struct Peer {
     relay: Arc<Relay>,
-    session: Session,
+    link: Arc<Link>,
     target: Target,
     /// An edge sees every stream and may read lines.
     edge: bool,
-    counters: Counters,
     /// The streams it reads; as many at most as it has subscriptions.
     watching: Mutex<HashMap<StreamName, Weak<Viewer>>>,
 }
@@ -130,13 +130,14 @@ pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, pla
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
-    let peer = Peer { relay, session, target, edge, counters: Counters::default(), watching: Mutex::default() };
+    let link = Arc::new(Link { session, counters: Counters::default() });
+    let peer = Peer { relay, link, target, edge, watching: Mutex::default() };
     tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
     let ended = peer.serve(stop).await;
-    peer.session.close(ended.code(), ended.to_string().as_bytes());
+    peer.link.session.close(ended.code(), ended.to_string().as_bytes());
     peer.relay.metrics.session_ended(Protocol::Moq, ended.label());
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let counters = &peer.counters;
+    let counters = &peer.link.counters;
     tracing::info!(
         peer = %address, edge, path = peer.target.prefix,
         secs = began.elapsed().as_secs(), bytes = count(&counters.bytes), frames = count(&counters.frames),
@@ -161,11 +162,11 @@ impl Peer {
         let mut draining = false;
         loop {
             tokio::select! {
-                accepted = self.session.accept_bi() => match accepted {
+                accepted = self.link.session.accept_bi() => match accepted {
                     Ok((send, recv)) => requests.push(self.request(send, recv).boxed()),
                     Err(error) => return error.into(),
                 },
-                accepted = self.session.accept_uni() => match accepted {
+                accepted = self.link.session.accept_uni() => match accepted {
                     Ok(recv) => requests.push(self.data(recv).boxed()),
                     Err(error) => return error.into(),
                 },
@@ -181,7 +182,7 @@ impl Peer {
     }
 
     async fn send_setup(&self) -> Result<(), Ended> {
-        let mut stream = self.session.open_uni().await?;
+        let mut stream = self.link.session.open_uni().await?;
         let setup = Setup { hop: self.relay.routes.hop(), ..Setup::default() };
         write(&mut stream, setup.to_stream()).await?;
         let _ = stream.finish();
@@ -191,10 +192,10 @@ impl Peer {
     /// Sends GOAWAY and waits for the peer to leave.
     async fn drain(&self) -> Result<(), Ended> {
         let leaving = async {
-            let (mut send, _recv) = self.session.open_bi().await?;
+            let (mut send, _recv) = self.link.session.open_bi().await?;
             write(&mut send, Request::Goaway(Goaway::default()).to_bytes()).await?;
             let _ = send.finish();
-            Err(Ended::Closed(self.session.closed().await))
+            Err(Ended::Closed(self.link.session.closed().await))
         };
         timeout(MOQ_DRAIN_TIMEOUT, leaving).await.unwrap_or(Err(Ended::Drained))
     }
@@ -289,16 +290,21 @@ impl Peer {
             None => cursor,
         };
         let metrics = self.relay.metrics.stream(viewer.stream().name().as_str());
-        let mut sender = Sender::new(&self.session, &self.counters, request.id, track, self.relay.lag_max, metrics);
+        let sender = Sender::new(self.link.clone(), request.id, track, self.relay.lag_max, metrics);
+        let (ended, sending) = oneshot::channel();
+        // A task of its own: a frame wakes this alone, not all that the session waits for.
+        let _sender = AbortOnDropHandle::new(task::spawn("moq subscription", async move {
+            let _ = ended.send(sender.run(cursor, send).await);
+        }));
         let unsubscribed = async {
             // Updates change priorities and bounds that we choose ourselves; only the end matters.
             while let Ok(Some(_)) = read(&mut recv, &mut buffer, lite05::decode::<SubscribeUpdate>).await {}
         };
         tokio::select! {
-            ended = sender.run(cursor, &mut send) => ended?,
+            // Without an answer it panicked, and has said so.
+            ended = sending => ended.unwrap_or(Ok(()))?,
             () = unsubscribed => {}
         }
-        let _ = send.finish();
         Ok(())
     }
 
