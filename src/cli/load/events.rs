@@ -37,13 +37,13 @@ impl EventLog {
         self.0.lock().acknowledged.partition_point(|at| *at <= then) as u64
     }
 
-    fn begin(&self) -> u64 {
+    pub(super) fn begin(&self) -> u64 {
         let mut sent = self.0.lock();
         sent.begun = sent.acknowledged.len() as u64 + 1;
         sent.begun
     }
 
-    fn acknowledge(&self) {
+    pub(super) fn acknowledge(&self) {
         self.0.lock().acknowledged.push(clock::now());
     }
 }

@@ -7,6 +7,7 @@
 use std::{cell::RefCell, future::Future, io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::{
     net::TcpStream,
     time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
@@ -91,6 +92,10 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
         Protocol::Moq => return Err(moq::watch(target, observer).await.err().unwrap_or(Failed::Ended)),
     };
     let (socket, mut reader) = connected?;
+    if visit.bytes_per_s_max.is_some() {
+        // Else the kernel would take for him what he doesn't.
+        SockRef::from(&socket).set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+    }
     while visit.is_sampled || !observer.is_joined() {
         socket.readable().await?;
         reader.drain(|buffer| socket.try_read(buffer), usize::MAX, observer)?;
@@ -215,6 +220,7 @@ impl Seat {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_BYTES: usize = 256 * 1024;
+const SLOW_BUFFER_BYTES: usize = 16 * 1024;
 const TICK: Duration = Duration::from_millis(2);
 const TICKS_PER_TURN: usize = 25;
 const TURNS_PER_S: usize = 20;
