@@ -1,6 +1,8 @@
 # make run    from a fresh checkout to a running server with a sample stream
 # make test   everything CI runs (.ci/run only calls it)
 # make bench  what an event, a frame on the wire and a step of the hub cost
+# make compare  the same load on other servers, as one table
+# make record-ratios  what the load of tests/load_ratio.rs costs from now on
 # make setup  what the tests need and this machine lacks
 
 # nextest and cargo-deny live in the tree when the machine has none.
@@ -9,7 +11,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CONSOLE := src/console/app
 CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: run test bench setup console
+.PHONY: run test bench compare record-ratios setup console
 
 run:
 	tools/setup.sh build
@@ -30,6 +32,12 @@ test: setup console
 
 bench:
 	cargo bench --locked --bench events --bench wire --bench hub
+
+compare:
+	tools/compare.sh
+
+record-ratios:
+	HAWKER_RECORD=1 cargo nextest run --release --locked --test load_ratio
 
 setup:
 	tools/setup.sh

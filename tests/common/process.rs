@@ -37,6 +37,13 @@ impl Process {
         Self { name, child, stdout, stderr }
     }
 
+    /// The id of the process itself, past timeout(1), once it has begun.
+    pub(crate) fn pid(&self) -> u32 {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it has begun")
+    }
+
     /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
     pub(crate) fn kill(&mut self) {
         self.signal("-KILL", &format!("-{}", self.child.id()));

@@ -1,0 +1,96 @@
+//! The figures as people and scripts read them.
+
+use serde::Serialize;
+
+use crate::{peers::Peer, run::Figures};
+
+/// A server in a case: its medians, or why there are none.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    case: String,
+    server: String,
+    #[serde(flatten)]
+    figures: Option<Figures>,
+    /// CPU a frame and viewer, of the first row's of its case.
+    of_first: Option<f64>,
+    why_not: Option<String>,
+}
+
+impl Row {
+    /// Nothing was missed, and it was measured. Others' servers may do as they like.
+    pub(crate) fn is_whole(&self) -> bool {
+        let whole = |figures: &Figures| figures.viewers_lost + figures.frames_lost == 0.0;
+        Peer::is_one(&self.server) || self.figures.as_ref().is_some_and(whole)
+    }
+}
+
+/// All rows so far; they are printed as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Table {
+    /// Prints a case. Its first server is what the others are compared with.
+    pub(crate) fn add(&mut self, case: &str, runs: Vec<(&str, Result<Vec<Figures>, String>)>) {
+        println!("\n{case}");
+        println!(
+            "  {:<14} {:>9} {:>7} {:>7} {:>8} {:>15} {:>8} {:>11} {:>9} {:>6} {:>9}",
+            "",
+            "us/frame",
+            "x first",
+            "CPU %",
+            "Mbit/s",
+            "latency p50/p99",
+            "join p99",
+            "KiB/viewer",
+            "client us",
+            "lost",
+            "gaps"
+        );
+        let mut first = None;
+        for (server, runs) in runs {
+            let row = match runs.map(|runs| Figures::median(&runs)) {
+                Ok(figures) => {
+                    let first = *first.get_or_insert(figures.us_per_frame);
+                    let of_first = (first > 0.0).then(|| figures.us_per_frame / first);
+                    print(server, &figures, of_first);
+                    Row { figures: Some(figures), of_first, ..Row::new(case, server) }
+                }
+                Err(why) => {
+                    println!("  {server:<14} {why}");
+                    Row { why_not: Some(why), ..Row::new(case, server) }
+                }
+            };
+            self.rows.push(row);
+        }
+    }
+
+    /// Prints what no column has.
+    pub(crate) fn say(&self, sentence: &str) {
+        println!("  {sentence}");
+    }
+}
+
+impl Row {
+    fn new(case: &str, server: &str) -> Self {
+        Self { case: case.into(), server: server.into(), figures: None, of_first: None, why_not: None }
+    }
+}
+
+fn print(server: &str, figures: &Figures, of_first: Option<f64>) {
+    println!(
+        "  {server:<14} {:>9.2} {:>7.2} {:>7.1} {:>8.0} {:>7.1} {:>7.1} {:>8.1} {:>11.1} {:>9.2} {:>6.0} {:>9.0}",
+        figures.us_per_frame,
+        of_first.unwrap_or(f64::NAN),
+        figures.cpu_percent,
+        figures.mbit_per_s,
+        figures.latency_ms_p50,
+        figures.latency_ms_p99,
+        figures.join_ms_p99,
+        figures.rss_kib_per_viewer,
+        figures.client_us_per_frame,
+        figures.viewers_lost,
+        figures.frames_lost,
+    );
+}

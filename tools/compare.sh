@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# hawker beside servers of others under the same load, as one table. What is missing is installed into .tools/.
+#
+#   tools/compare.sh [arguments of the bench fanout]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for server in xiu moq-relay; do
+    [[ -x .tools/bin/$server ]] || cargo install --locked --root .tools "$server" ||
+        echo "compare: $server can't be had; the table says so" >&2
+done
+if [[ ! -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
+    as_root=()
+    ((EUID == 0)) || as_root=(sudo)
+    "${as_root[@]}" apt-get install -qq -y --no-install-recommends nginx libnginx-mod-rtmp ||
+        echo "compare: nginx-rtmp can't be had; the table says so" >&2
+fi
+exec cargo bench --locked --bench fanout -- --peers .tools/bin "$@"
