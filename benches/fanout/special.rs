@@ -2,7 +2,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use hawker::cli::load::report::Report;
+use hawker::cli::load::report::{Report, Steady};
 
 use crate::{
     Args,
@@ -23,12 +23,13 @@ pub(crate) fn storm(args: &Args, table: &mut Table) {
     // The series end with the stream, so they are read while it is on air.
     let (report, copies) = thread::scope(|scope| {
         let load = scope.spawn(|| run::report_of(&mut command));
-        let mut copies: f64 = 0.0;
+        let mut copies = 0.0;
         while !load.is_finished() {
             thread::park_timeout(Duration::from_secs(1));
-            let [taken, sent] = ["in", "out"].map(|way| origin.metric(&format!("hawker_frames_{way}_total{{")));
+            let metrics = origin.metrics();
+            let [taken, sent] = ["in", "out"].map(|way| sum(&metrics, &format!("hawker_frames_{way}_total{{")));
             if taken > 0.0 {
-                copies = copies.max(sent / taken);
+                copies = sent / taken;
             }
         }
         (load.join().expect("it doesn't panic"), copies)
@@ -51,21 +52,19 @@ pub(crate) fn publishers(args: &Args, table: &mut Table) {
     let server = servers::hawker(&Settings { shards: 1, ..args.settings() });
     let mut command = run::load_command(&point, &server);
     let report = run::report_of(command.args(["--publishers", &count.to_string()]));
-    let case = format!("{count} publishers x {} kbit/s on one shard", point.shape.kbit_per_s);
-    add(table, &case, &[("hawker", report.as_ref())]);
-    if let Ok(report) = report {
-        let (sent, seconds) = (&report.publishers, report.secs.max(0.001));
-        let (percent, rss) =
-            report.servers.first().map_or((0.0, 0), |server| (server.cpu_percent, server.rss_bytes_max));
-        table.say(&format!(
-            "{percent:.0} % of a core; {} failed, {} lost; {:.0} frames/s, {:.0} Mbit/s in; {} KiB resident a publisher",
-            sent.failed,
-            sent.lost,
-            sent.frames as f64 / seconds,
-            sent.bytes as f64 * 8.0 / 1e6 / seconds,
-            rss / 1024 / u64::from(count.max(1)),
-        ));
-    }
+    let figures = report.map(|report| {
+        let (sent, secs) = (&report.publishers, report.secs.max(0.001));
+        let server = report.servers.first().cloned().unwrap_or_default();
+        Figures {
+            us_per_frame: server.cpu_percent * 1e4 / (sent.frames as f64 / secs).max(1.0),
+            mbit_per_s: sent.bytes as f64 * 8.0 / 1e6 / secs,
+            rss_kib_per_viewer: server.rss_bytes_max as f64 / 1024.0 / f64::from(count.max(1)),
+            viewers_lost: (sent.failed + sent.lost) as f64,
+            ..Figures::of(&report)
+        }
+    });
+    let case = format!("{count} publishers x {} kbit/s on one shard; a frame in, a publisher", point.shape.kbit_per_s);
+    table.add(&case, vec![("hawker", figures.map(|figures| vec![figures]))]);
 }
 
 /// Half the viewers at the origin, half at its edge, in the same run.
@@ -78,9 +77,22 @@ pub(crate) fn edge(args: &Args, table: &mut Table) {
         let edge = servers::edge(&origin, &args.settings());
         match both(&point, &origin, &edge) {
             Ok(report) => {
-                for ((_, runs), watched) in nodes.iter_mut().zip(&report.watched) {
-                    let seen = Report { viewers: watched.viewers.clone(), ..Report::default() };
-                    runs.push(Figures::of(&seen));
+                let shares = report.watched.iter().zip(&report.servers);
+                for ((_, runs), (watched, server)) in nodes.iter_mut().zip(shares) {
+                    let steady = Steady {
+                        frames: report.steady.frames / 2,
+                        bytes: report.steady.bytes / 2,
+                        client_cpu_us: report.steady.client_cpu_us / 2,
+                        server_cpu_us: server.cpu_us,
+                        ..report.steady
+                    };
+                    let viewers = watched.viewers.clone();
+                    runs.push(Figures::of(&Report {
+                        viewers,
+                        steady,
+                        servers: vec![server.clone()],
+                        ..Report::default()
+                    }));
                 }
             }
             Err(why) => return add(table, "edge", &[("hawker", Err(&why))]),
@@ -102,6 +114,7 @@ pub(crate) fn edge(args: &Args, table: &mut Table) {
 fn both(point: &Point, origin: &Server, edge: &Server) -> Result<Report, String> {
     let mut command = run::load_command(point, origin);
     command.args(["--watch", edge.watch(point.egress).ok_or("no such egress")?]);
+    command.args(["--pid", &edge.process.pid().to_string()]);
     run::report_of(&mut command)
 }
 
@@ -147,6 +160,12 @@ pub(crate) fn memory(args: &Args, table: &mut Table) {
         let report = run::load(&point, &servers::hawker(&args.settings()));
         add(table, &format!("memory: {}", point.label()), &[("hawker", report.as_ref())]);
     }
+}
+
+/// All series whose name and labels begin like this, added up.
+fn sum(metrics: &str, series: &str) -> f64 {
+    let values = metrics.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit_once(' '));
+    values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
 }
 
 fn add(table: &mut Table, case: &str, reports: &[(&str, Result<&Report, &String>)]) {
