@@ -264,6 +264,15 @@ pub const MOQ_EVENT_IDS_MAX: usize = 1024;
 /// A viewer whose socket took not one byte for this long is dropped.
 pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+// --- Agents of `hawker load` --------------------------------------------------------------------------
+
+/// Connections to an agent that have not shown the token; further ones are closed at once.
+pub const LOAD_STRANGERS_MAX: usize = 16;
+/// Longest line they may send.
+pub const LOAD_HELLO_BYTES_MAX: usize = 4 * 1024;
+/// Longest line between an agent and its controller: three distributions for each of some hundred addresses.
+pub const LOAD_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 // --- Stopping ---------------------------------------------------------------------------------------
 
 /// After SIGTERM sessions have this long to wind up; then they are cut off.

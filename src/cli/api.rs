@@ -87,7 +87,7 @@ pub(super) fn stream(name: &StreamName) -> String {
     format!("/v1/streams/{}", name.as_str().replace('/', "%2F"))
 }
 
-fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+pub(super) fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }
 

@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -14,18 +15,21 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    agent::Agent,
     media::Shape,
     plan::Plan,
     progress::{Progress, Summary},
-    report::Report,
+    report::{Report, Sample},
+    tally::Tally,
     thresholds::Condition,
 };
 use super::{Outcome, api};
-use crate::task;
+use crate::{secret::Secret, task};
 
 pub mod media;
 pub mod report;
 
+mod agent;
 mod engine;
 mod events;
 mod flv;
@@ -43,7 +47,7 @@ mod usage;
 mod viewers;
 
 /// Arguments of `hawker load`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
     /// Publish a synthetic stream here, over RTMP; {n} counts the publishers from 0.
@@ -100,6 +104,18 @@ pub struct Args {
     /// several.
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Condition>,
+    /// Share the viewers with this agent: a `hawker load --listen` elsewhere. Repeat it for several.
+    #[arg(long, value_name = "HOST:PORT")]
+    agent: Vec<String>,
+    /// Be an agent: watch for whoever connects and knows the token. What is watched, keys included, comes in the
+    /// clear.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:7000")]
+    #[arg(conflicts_with_all = ["publish", "watch", "agent"])]
+    listen: Option<SocketAddr>,
+    /// What agents and who uses them agreed on.
+    #[arg(long, value_name = "TOKEN", env = "HAWKER_LOAD_TOKEN", hide_env_values = true)]
+    #[arg(value_parser = api::parse_secret)]
+    agent_token: Option<Secret>,
 }
 
 const EXAMPLES: &str = "\
@@ -109,6 +125,9 @@ Examples:
       --watch 'http://HOST:8080/live/load-{n}.flv' --watch 'rtmp://HOST/live/load-{n}'
   What an existing stream's server does when 5,000 come at once:
     hawker load --watch http://HOST:8080/live/room.flv --viewers 100 --storm 5000@10 --pid $(pidof hawker)";
+
+/// The pace of joining, unless another is asked for.
+const JOINS_PER_S: f64 = 200.0;
 
 /// Viewers that come within a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,12 +140,57 @@ impl Args {
     fn storm_viewers(&self) -> usize {
         self.storm.map_or(0, |storm| storm.viewers)
     }
+
+    /// How long joining takes.
+    fn ramp_secs(&self) -> f64 {
+        self.ramp.unwrap_or((self.viewers as f64 / JOINS_PER_S).max(1.0))
+    }
+
+    fn agent_token(&self) -> Result<&Secret, &'static str> {
+        let given = self.agent_token.as_ref().filter(|token| !token.expose().is_empty());
+        given.ok_or("agents need --agent-token or HAWKER_LOAD_TOKEN")
+    }
+
+    /// What one of so many machines has to do.
+    fn part(&self, nth: usize, of: usize) -> Self {
+        let part = |all: usize| all / of + usize::from(nth < all % of);
+        let storm = self.storm.map(|storm| Storm { viewers: part(storm.viewers), ..storm });
+        Self {
+            viewers: part(self.viewers),
+            ramp: Some(self.ramp_secs()),
+            churn: self.churn / of as f64,
+            storm: storm.filter(|storm| storm.viewers > 0),
+            ..self.clone()
+        }
+    }
+
+    /// The viewers' side as it would be typed, for an agent.
+    fn to_watch(&self) -> Vec<String> {
+        let numbers = [
+            ("publishers", self.publishers.to_string()),
+            ("viewers", self.viewers.to_string()),
+            ("secs", self.secs.to_string()),
+            ("ramp", self.ramp_secs().to_string()),
+            ("churn", self.churn.to_string()),
+            ("slow", self.slow.to_string()),
+            ("kbit-per-s", self.shape.kbit_per_s.to_string()),
+            ("threads", self.threads.to_string()),
+        ];
+        let watched = self.watch.iter().map(|url| ("watch", url.clone()));
+        let storm = self.storm.map(|storm| ("storm", format!("{}@{}", storm.viewers, storm.at_secs)));
+        let sample = self.sample.map(|sample| ("sample", sample.to_string()));
+        let all = numbers.into_iter().chain(watched).chain(storm).chain(sample);
+        all.map(|(name, value)| format!("--{name}={value}")).collect()
+    }
+
+    /// For an agent: nothing but watching.
+    fn watching_only(self) -> Self {
+        Self { publish: None, events: 0.0, pid: Vec::new(), ..self }
+    }
 }
 
-/// Runs the load and reports.
+/// Runs the load and reports, or serves whoever does.
 pub(super) async fn run(args: Args) -> Outcome {
-    let plan = Plan::new(&args)?;
-    let api = if args.events > 0.0 { Some(args.api.clone().open()?) } else { None };
     let stop = CancellationToken::new();
     let interrupted = stop.clone();
     task::spawn("ctrl-c", async move {
@@ -135,13 +199,39 @@ pub(super) async fn run(args: Args) -> Outcome {
             interrupted.cancel();
         }
     });
+    match args.listen {
+        Some(address) => agent::listen(address, args.agent_token()?, stop).await,
+        None => lead(&args, stop).await,
+    }
+}
+
+/// Publishes, watches together with the agents, and reports.
+async fn lead(all: &Args, stop: CancellationToken) -> Outcome {
+    let machines = all.agent.len() + 1;
+    if all.viewers < machines {
+        return Err(format!("{} viewers are too few for {machines} machines", all.viewers).into());
+    }
+    let args = all.part(0, machines);
+    let plan = Plan::new(&args)?;
+    let api = if args.events > 0.0 { Some(args.api.clone().open()?) } else { None };
+    let mut agents = Vec::new();
+    for (address, nth) in all.agent.iter().zip(1..) {
+        agents.push(Agent::recruit(address, all.agent_token()?, &all.part(nth, machines)).await?);
+    }
     let mut progress = Progress::new(plan.ends_after);
-    let findings = engine::run(&args, plan, api, stop, |sample, all| progress.show(sample, &all.counts)).await?;
+    let on_sample = |sample: &Sample, seen: &Tally, _: &[Tally]| progress.show(sample, &seen.counts);
+    let findings = engine::run(&args, plan, api, agents, stop, on_sample).await?;
     progress.finish();
     let mut report = findings.into_report();
     report.failed_if = args.fail_if.iter().filter_map(|condition| condition.broken_by(&report)).collect();
     write(&args, &report)?;
-    if report.failed_if.is_empty() { Ok(()) } else { Err(report.failed_if.join("\n").into()) }
+    let lost = report.agents.iter().filter(|agent| agent.lost.is_some()).map(|agent| agent.address.as_str());
+    let lost: Vec<_> = lost.collect();
+    let mut failed = report.failed_if;
+    if !lost.is_empty() {
+        failed.push(format!("lost agents: {}", lost.join(", ")));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
 }
 
 /// The summary stays out of the way of a JSON report on stdout.

@@ -3,16 +3,21 @@
 use std::{io, sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::{Interval, interval_at, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Interval, interval_at, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Args, events,
+    Args,
+    agent::Agent,
+    events,
     media::Synthetic,
     observer::Board,
-    plan::{Plan, Visit},
+    plan::Plan,
     publish,
-    report::{Publishers, Report, Sample, Steady, Watched},
+    report::{AgentUse, Publishers, Report, Sample, Steady, Watched},
     tally::Tally,
     usage::{Servers, Usage},
     viewers,
@@ -54,13 +59,15 @@ pub(super) enum Failed {
     Thread(#[from] io::Error),
 }
 
-/// Does what is planned, until it is over or `stop`. `on_sample` is told how it goes.
+/// Does what is planned, until it is over or `stop`. `on_sample` is told how it goes: what all have seen, and what the
+/// viewers of each address have.
 pub(super) async fn run(
     args: &Args,
     mut plan: Plan,
     api: Option<Api>,
+    agents: Vec<Agent>,
     stop: CancellationToken,
-    mut on_sample: impl FnMut(&Sample, &Tally),
+    mut on_sample: impl FnMut(&Sample, &Tally, &[Tally]),
 ) -> Result<Findings, Failed> {
     let mut servers = Servers::open(&args.pid)?;
     let (began, began_unix_ms) = (clock::now(), clock::unix_ms());
@@ -72,11 +79,12 @@ pub(super) async fn run(
         return Err(Failed::NoPublisher);
     }
     servers.sample();
-    let start = clock::now();
+    let lead = if agents.is_empty() { Duration::ZERO } else { AGENTS_LEAD };
+    let start = plan.starts_at.unwrap_or_else(|| clock::now() + lead);
     let watching = stop.child_token();
-    let visits = std::mem::take(&mut plan.visits);
-    let has_viewers = !visits.is_empty();
-    let crowd = Crowd::gather(visits, args, start, &watching)?;
+    let has_viewers = !plan.visits.is_empty();
+    let mut crowd = Crowd::gather(&mut plan, args, start, &watching)?;
+    crowd.join(agents, &plan, args, start, &watching);
     let mut look = Look::new(start, &plan, servers);
     let sending = send_events(args, &plan, api, &counts);
     let mut every = interval_at(start + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
@@ -94,10 +102,11 @@ pub(super) async fn run(
     watching.cancel();
     crowd.dispersed().await;
     on_air.end().await;
-    let watched = args.watch.iter().map(|url| redact(url)).zip(sum(&crowd.boards, args.watch.len())).collect();
+    let watched = args.watch.iter().map(|url| redact(url)).zip(take(&crowd.boards)).collect();
+    let agents = crowd.agents().await;
     let publishers = counts.lock().clone();
     let secs = clock::now().saturating_duration_since(began).as_secs_f64();
-    Ok(Findings { report: Report { began_unix_ms, secs, publishers, ..look.finish() }, watched })
+    Ok(Findings { report: Report { began_unix_ms, secs, publishers, agents, ..look.finish() }, watched })
 }
 
 /// Sends events for as long as it is polled.
@@ -112,14 +121,16 @@ async fn send_events(args: &Args, plan: &Plan, api: Option<Api>, counts: &Mutex<
 
 /// Viewers on their threads.
 struct Crowd {
-    /// A thread's each.
+    /// A thread's each, and an agent's each.
     boards: Vec<Arc<Board>>,
     threads: TaskTracker,
+    agents: Vec<oneshot::Receiver<AgentUse>>,
 }
 
 impl Crowd {
     /// The sampled viewers come to this thread, where nobody keeps them waiting; the others to as many as asked for.
-    fn gather(visits: Vec<Visit>, args: &Args, start: Instant, stop: &CancellationToken) -> io::Result<Self> {
+    fn gather(plan: &mut Plan, args: &Args, start: Instant, stop: &CancellationToken) -> io::Result<Self> {
+        let visits = std::mem::take(&mut plan.visits);
         let (sampled, others): (Vec<_>, Vec<_>) = visits.into_iter().partition(|visit| visit.is_sampled);
         let mut parts = vec![Vec::new(); args.threads];
         others.into_iter().enumerate().for_each(|(nth, visit)| {
@@ -127,9 +138,9 @@ impl Crowd {
                 part.push(visit);
             }
         });
-        let mut crowd = Self { boards: Vec::new(), threads: TaskTracker::new() };
+        let mut crowd = Self { boards: Vec::new(), threads: TaskTracker::new(), agents: Vec::new() };
         let mut attend = |visits| {
-            let board = Arc::new(Board::new(args.watch.len()));
+            let board = Arc::new(Board::new(args.watch.len()).with_clock_ahead(plan.clock_ahead_us));
             crowd.boards.push(board.clone());
             crowd.threads.track_future(viewers::attend(visits, board, start, stop.clone()))
         };
@@ -143,18 +154,38 @@ impl Crowd {
         Ok(crowd)
     }
 
+    /// Agents bring their own.
+    fn join(&mut self, agents: Vec<Agent>, plan: &Plan, args: &Args, start: Instant, stop: &CancellationToken) {
+        for agent in agents {
+            let board = Arc::new(Board::new(args.watch.len()));
+            let (found, finding) = oneshot::channel();
+            self.boards.push(board.clone());
+            self.agents.push(finding);
+            let following = agent.follow(start, plan.logs.clone(), board, stop.clone());
+            let following = async move { _ = found.send(following.await) };
+            task::spawn("agent", self.threads.track_future(following));
+        }
+    }
+
+    /// What became of the agents, once all have left.
+    async fn agents(self) -> Vec<AgentUse> {
+        futures_util::future::join_all(self.agents).await.into_iter().flatten().collect()
+    }
+
     /// Waits until all have left.
     async fn dispersed(&self) {
         self.threads.wait().await;
     }
 }
 
-/// What the boards say together, for each address.
-fn sum(boards: &[Arc<Board>], addresses: usize) -> Vec<Tally> {
-    let mut sums = vec![Tally::default(); addresses];
+/// What the boards say together, for each address. What is recent is taken from them.
+fn take(boards: &[Arc<Board>]) -> Vec<Tally> {
+    let mut sums = vec![Tally::default(); boards.first().map_or(0, |board| board.tallies().len())];
     for board in boards {
         for (sum, tally) in sums.iter_mut().zip(board.tallies()) {
-            sum.merge(&tally.lock());
+            let mut tally = tally.lock();
+            sum.merge(&tally);
+            tally.recent_us.reset();
         }
     }
     sums
@@ -192,26 +223,27 @@ impl Look {
     }
 
     /// Looks again and again.
-    async fn on(&mut self, every: &mut Interval, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally)) {
+    async fn on(
+        &mut self,
+        every: &mut Interval,
+        boards: &[Arc<Board>],
+        on_sample: &mut impl FnMut(&Sample, &Tally, &[Tally]),
+    ) {
         loop {
             every.tick().await;
             self.once(boards, on_sample);
         }
     }
 
-    fn once(&mut self, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally)) {
-        let mut all = Tally::default();
-        for tally in boards.iter().flat_map(|board| board.tallies()) {
-            let mut tally = tally.lock();
-            all.merge(&tally);
-            tally.recent_us.reset();
-        }
+    fn once(&mut self, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally, &[Tally])) {
+        let (watched, mut all) = (take(boards), Tally::default());
+        watched.iter().for_each(|tally| all.merge(tally));
         let now = Seen {
             at: clock::now(),
             frames: all.counts.frames,
             bytes: all.counts.bytes,
             joined: all.counts.joined,
-            client_cpu_us: Usage::own().cpu_us,
+            client_cpu_us: Usage::own().cpu_us + boards.iter().map(|board| board.cpu_us()).sum::<u64>(),
             server_cpu_us: self.servers.sample(),
         };
         if self.steady.is_none() && now.at >= self.steady_from {
@@ -231,7 +263,7 @@ impl Look {
             latency_ms_p50: latency(0.5),
             latency_ms_p99: latency(0.99),
         };
-        on_sample(&sample, &all);
+        on_sample(&sample, &all, &watched);
         self.series.push(sample);
     }
 
@@ -255,6 +287,8 @@ impl Look {
     }
 }
 
+/// Agents learn of the start so long before it.
+const AGENTS_LEAD: Duration = Duration::from_millis(500);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 /// The steady part begins so long after the last viewer should have joined.
 const SETTLING: Duration = Duration::from_secs(1);

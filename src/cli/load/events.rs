@@ -4,8 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
 use ulid::Ulid;
 
 use super::report::Publishers;
@@ -17,7 +21,17 @@ use crate::{
 
 /// What was sent into one stream. Numbers start at 1 and leave none out.
 #[derive(Debug, Default)]
-pub(super) struct EventLog(Mutex<Sent>);
+pub(super) struct EventLog {
+    sent: Mutex<Sent>,
+    counts: watch::Sender<Counts>,
+}
+
+/// How much was sent so far.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Counts {
+    begun: u64,
+    acknowledged: u64,
+}
 
 #[derive(Debug, Default)]
 struct Sent {
@@ -29,22 +43,45 @@ struct Sent {
 impl EventLog {
     /// The number of the event that was posted last, if not yet answered.
     pub(super) fn begun(&self) -> u64 {
-        self.0.lock().begun
+        self.sent.lock().begun
     }
 
     /// How many had been acknowledged by then.
     pub(super) fn acknowledged_before(&self, then: Instant) -> u64 {
-        self.0.lock().acknowledged.partition_point(|at| *at <= then) as u64
+        self.sent.lock().acknowledged.partition_point(|at| *at <= then) as u64
+    }
+
+    /// Tells whenever something was sent.
+    pub(super) fn watch(&self) -> watch::Receiver<Counts> {
+        self.counts.subscribe()
+    }
+
+    /// Takes over what was sent elsewhere.
+    pub(super) fn follow(&self, counts: Counts) {
+        let mut sent = self.sent.lock();
+        sent.begun = counts.begun;
+        let acknowledged = usize::try_from(counts.acknowledged).unwrap_or(usize::MAX).min(EVENTS_MAX);
+        if acknowledged > sent.acknowledged.len() {
+            sent.acknowledged.resize(acknowledged, clock::now());
+        }
     }
 
     pub(super) fn begin(&self) -> u64 {
-        let mut sent = self.0.lock();
-        sent.begun = sent.acknowledged.len() as u64 + 1;
-        sent.begun
+        self.change(|sent| {
+            sent.begun = sent.acknowledged.len() as u64 + 1;
+            sent.begun
+        })
     }
 
     pub(super) fn acknowledge(&self) {
-        self.0.lock().acknowledged.push(clock::now());
+        self.change(|sent| sent.acknowledged.push(clock::now()));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Sent) -> T) -> T {
+        let mut sent = self.sent.lock();
+        let changed = change(&mut sent);
+        self.counts.send_replace(Counts { begun: sent.begun, acknowledged: sent.acknowledged.len() as u64 });
+        changed
     }
 }
 
@@ -83,6 +120,8 @@ pub(super) async fn send(api: &Api, stream: &StreamName, per_s: f64, log: Arc<Ev
 
 /// As canonical JSON has it.
 const FIELD: &[u8] = b"\"hawker_load\":";
+/// Events of a stream that an agent believes in.
+const EVENTS_MAX: usize = 1_000_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub(super) fn page(report: &Report) -> String {
                 (addresses(report))
                 (publishers(report))
                 (servers(report))
+                (agents(report))
             }
         }
     };
@@ -181,6 +182,30 @@ fn servers(report: &Report) -> Markup {
                                 td { (format!("{:.1} %", server.cpu_percent)) }
                                 td { (Bytes(server.rss_bytes_min)) }
                                 td { (Bytes(server.rss_bytes_max)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn agents(report: &Report) -> Markup {
+    html! {
+        @if !report.agents.is_empty() {
+            section.table {
+                h2 { "Agents" }
+                table {
+                    thead { tr { th { "Agent" } th { "Viewers" } th { "CPU" } th { "Clock ahead" } th { "Became" } } }
+                    tbody {
+                        @for agent in &report.agents {
+                            tr {
+                                th scope="row" { (agent.address) }
+                                td { (agent.viewers) }
+                                td { (format!("{:.1} s", agent.cpu_us as f64 / 1e6)) }
+                                td { (agent.clock_ahead_us) " µs ± " (agent.round_trip_us / 2) }
+                                td.bad[agent.lost.is_some()] { (agent.lost.as_deref().unwrap_or("done")) }
                             }
                         }
                     }

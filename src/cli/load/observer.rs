@@ -2,7 +2,13 @@
 //!
 //! Readers of all protocols tell it what they see; it costs a few additions a frame.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -16,12 +22,37 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Board {
     tallies: Vec<Mutex<Tally>>,
+    /// How far this machine's clock is ahead of the publisher's.
+    clock_ahead_us: i64,
+    /// CPU time of the machine that writes it, if that is another one.
+    cpu_us: AtomicU64,
 }
 
 impl Board {
     /// For so many addresses.
     pub(super) fn new(addresses: usize) -> Self {
-        Self { tallies: (0..addresses).map(|_| Mutex::default()).collect() }
+        let tallies = (0..addresses).map(|_| Mutex::default()).collect();
+        Self { tallies, clock_ahead_us: 0, cpu_us: AtomicU64::new(0) }
+    }
+
+    /// The publisher's clock is another one.
+    pub(super) fn with_clock_ahead(self, clock_ahead_us: i64) -> Self {
+        Self { clock_ahead_us, ..self }
+    }
+
+    /// What another machine has seen in all takes the place of what it had seen before.
+    pub(super) fn replace(&self, seen: Vec<Tally>, cpu_us: u64) {
+        for (tally, mut seen) in self.tallies.iter().zip(seen) {
+            let mut tally = tally.lock();
+            seen.recent_us += &tally.recent_us;
+            *tally = seen;
+        }
+        self.cpu_us.store(cpu_us, Ordering::Relaxed);
+    }
+
+    /// CPU time of the machine that writes it, if that is another one.
+    pub(super) fn cpu_us(&self) -> u64 {
+        self.cpu_us.load(Ordering::Relaxed)
     }
 
     /// The tallies, an address each.
@@ -94,7 +125,7 @@ impl Observer {
     pub(super) fn arrived(&mut self, bytes: usize) {
         self.arrived = clock::now();
         if self.identity.is_sampled {
-            self.arrived_unix_us = clock::unix_us();
+            self.arrived_unix_us = clock::unix_us() - self.board.clock_ahead_us;
         }
         self.tally(|tally| tally.counts.bytes += bytes as u64);
     }

@@ -11,7 +11,7 @@ use std::{
 use url::Url;
 
 use super::{Args, events::EventLog, observer::Identity};
-use crate::{cli::root_cause, media::StreamName, secret::redact};
+use crate::{cli::root_cause, clock::Instant, media::StreamName, secret::redact};
 
 /// How an address is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +75,18 @@ pub(super) struct Plan {
     pub(super) publish: Vec<Url>,
     /// The streams that events are sent into.
     pub(super) streams: Vec<(StreamName, Arc<EventLog>)>,
+    /// What is sent into each stream, whoever sends it.
+    pub(super) logs: Vec<Arc<EventLog>>,
     /// By the time they join.
     pub(super) visits: Vec<Visit>,
     /// When everybody has joined who doesn't come for somebody else.
     pub(super) joined_after: Duration,
     /// When it ends.
     pub(super) ends_after: Duration,
+    /// When it starts, if not as soon as possible.
+    pub(super) starts_at: Option<Instant>,
+    /// How far this machine's clock is ahead of the publisher's.
+    pub(super) clock_ahead_us: i64,
 }
 
 /// Why there is nothing to be done.
@@ -120,7 +126,8 @@ impl Plan {
             return Err(BadPlan::TooMany(visits.len()));
         }
         let streams = if args.events > 0.0 { named(&publish, &targets, &logs)? } else { Vec::new() };
-        Ok(Self { publish, streams, visits, joined_after: schedule.joined_after, ends_after: schedule.ends_after })
+        let Schedule { joined_after, ends_after, .. } = schedule;
+        Ok(Self { publish, streams, logs, visits, joined_after, ends_after, starts_at: None, clock_ahead_us: 0 })
     }
 }
 
@@ -133,7 +140,7 @@ struct Schedule {
 
 impl Schedule {
     fn of(args: &Args) -> Self {
-        let ramp = args.ramp.unwrap_or((args.viewers as f64 / JOINS_PER_S).max(1.0));
+        let ramp = args.ramp_secs();
         let storm_ends = args.storm.map_or(0.0, |storm| storm.at_secs + 1.0);
         Self {
             ramp: Duration::from_secs_f64(ramp.min(args.secs)),
@@ -266,8 +273,6 @@ fn descriptors_max() -> usize {
 pub(super) const PLACE: &str = "{n}";
 /// Longer than any run.
 const STAYS: Duration = Duration::from_secs(7 * 86_400);
-/// The pace of joining, unless another is asked for.
-const JOINS_PER_S: f64 = 200.0;
 /// How many viewers measure latency, unless told otherwise.
 const SAMPLED_VIEWERS: usize = 50;
 /// Descriptors for everything but publishers and viewers.

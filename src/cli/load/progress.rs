@@ -118,6 +118,10 @@ impl fmt::Display for Summary<'_> {
                 writeln!(f, "servers     {}", PerFrame { cpu_us: steady.server_cpu_us, ..client })?;
             }
         }
+        for agent in &report.agents {
+            let became = agent.lost.as_deref().unwrap_or("done");
+            writeln!(f, "agent       {} with {} viewers: {became}", agent.address, agent.viewers)?;
+        }
         report.servers.iter().try_for_each(|server| {
             let (least, most) = (Bytes(server.rss_bytes_min), Bytes(server.rss_bytes_max));
             writeln!(

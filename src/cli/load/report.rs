@@ -22,6 +22,8 @@ pub struct Report {
     pub watched: Vec<Watched>,
     /// The time when everybody had joined: where costs are compared.
     pub steady: Steady,
+    /// The machines that watched too (`--agent`).
+    pub agents: Vec<AgentUse>,
     /// The server processes observed (`--pid`).
     pub servers: Vec<ServerUse>,
     /// CPU time of the load generator itself, all machines, microseconds.
@@ -136,6 +138,24 @@ pub struct Steady {
     pub client_cpu_us: u64,
     /// CPU time of the observed servers in it, microseconds.
     pub server_cpu_us: u64,
+}
+
+/// One machine that watched for us.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentUse {
+    /// Where it listens.
+    pub address: String,
+    /// Viewers that it was asked to bring.
+    pub viewers: u64,
+    /// CPU time it took, microseconds.
+    pub cpu_us: u64,
+    /// How far its clock is ahead of ours. Latencies are corrected by it.
+    pub clock_ahead_us: i64,
+    /// Of the question that told so; half of it is how wrong that may be.
+    pub round_trip_us: u64,
+    /// Why it was lost, if it was. What it had seen by then counts.
+    pub lost: Option<String>,
 }
 
 /// One observed server process.

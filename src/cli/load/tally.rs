@@ -3,21 +3,28 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use super::report::{CdfPoint, Quantiles, Viewers};
+use super::{
+    agent::buckets,
+    report::{CdfPoint, Quantiles, Viewers},
+};
 
 /// What the viewers of one address saw.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Tally {
     /// The counts; the distributions are filled in by [`Tally::into_viewers`].
     pub(super) counts: Viewers,
     /// Joined, and still there.
     pub(super) playing: u64,
     /// From connecting to the first keyframe.
+    #[serde(with = "buckets")]
     pub(super) join_us: Histogram<u64>,
     /// From the publisher to the sampled viewers.
+    #[serde(with = "buckets")]
     pub(super) latency_us: Histogram<u64>,
     /// The same since somebody last looked.
+    #[serde(with = "buckets")]
     pub(super) recent_us: Histogram<u64>,
 }
 
@@ -76,7 +83,7 @@ fn merge_failures(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>)
 }
 
 /// Microseconds up to two minutes, to three digits.
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(120_000_000, 3).expect("invariant: three digits are within the bounds")
 }
 

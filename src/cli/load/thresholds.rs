@@ -199,6 +199,9 @@ static FIGURES: &[Figure] = &[
         Some(r.publishers.failed as f64)
     }),
     figure("publishers_lost", "publishers that lost their connection", |r| Some(r.publishers.lost as f64)),
+    figure("agents_lost", "agents that were lost", |r| {
+        Some(r.agents.iter().filter(|agent| agent.lost.is_some()).count() as f64)
+    }),
     figure("mbit_per_s", "received by all viewers, once all had joined", mbit_per_s),
     figure("server_cpu_us_per_frame", "CPU of the servers for each frame received (--pid)", server_cpu_us_per_frame),
     figure("server_cpu_percent", "CPU of the servers, of one core (--pid)", server_cpu_percent),
