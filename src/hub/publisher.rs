@@ -3,7 +3,6 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::{
     Hub,
@@ -28,7 +27,6 @@ pub struct Publisher {
     hub: Arc<Hub>,
     stream: Arc<Stream>,
     generation: u64,
-    newer: watch::Receiver<u64>,
     /// Places this session's clock on the stream's; made with its first timestamp.
     rebase: Option<Rebase>,
 }
@@ -44,7 +42,7 @@ impl Publisher {
         stream.generation.send_replace(generation);
         drop(line);
         stream.stats.publishes.fetch_add(1, Ordering::Relaxed);
-        Some(Self { hub, newer: stream.generation.subscribe(), stream, generation, rebase: None })
+        Some(Self { hub, stream, generation, rebase: None })
     }
 
     /// The stream published to.
@@ -53,11 +51,13 @@ impl Publisher {
     }
 
     /// Resolves when a newer session has taken the stream over.
-    pub async fn replaced(&mut self) -> Replaced {
-        let generation = self.generation;
-        // The sender lives in `self.stream`, so the wait can't fail.
-        let _ = self.newer.wait_for(|newest| *newest != generation).await;
-        Replaced
+    pub fn replaced(&self) -> impl Future<Output = Replaced> + use<> {
+        let (stream, generation) = (self.stream.clone(), self.generation);
+        async move {
+            // The sender lives in `stream`, so the wait can't fail.
+            let _ = stream.generation.subscribe().wait_for(|newest| *newest != generation).await;
+            Replaced
+        }
     }
 
     /// Announces the tracks as they are from here on.

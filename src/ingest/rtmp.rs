@@ -95,8 +95,8 @@ impl TagIngest {
     }
 
     /// Resolves when a newer session has taken the stream over.
-    pub async fn replaced(&mut self) -> Replaced {
-        self.publisher.replaced().await
+    pub fn replaced(&self) -> impl Future<Output = Replaced> + use<> {
+        self.publisher.replaced()
     }
 
     /// The publisher said that he is done: the stream ends, rather than waiting for him to come back.

@@ -1,9 +1,12 @@
 //! RTMP connections: who he is first, then a publisher's or a viewer's session.
 
 use std::{
+    future::poll_fn,
     io,
+    mem::MaybeUninit,
     net::SocketAddr,
     ops::Range,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -11,9 +14,9 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 mod inband;
@@ -224,26 +227,31 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let stream = node.metrics.stream(name.as_str());
     let began = clock::now();
     tracing::info!(protocol = "rtmp", stream = %name, %peer, encoder = link.software, "publisher connected");
-    let mut events = InBandEvents::new(node.hub.clone(), node.metrics.clone(), ingest.stream().name().clone(), peer);
+    let mut events = InBandEvents::new(node.hub.clone(), node.metrics.clone(), name.clone(), peer);
+    // One message a wake is the rule: what is waited for beside it is set up once.
+    let (mut replaced, mut stopping) = (pin!(ingest.replaced()), pin!(node.stop.cancelled()));
+    let (mut silence, mut heard) = (pin!(sleep(node.rtmp.publisher_silence)), clock::now());
     let end = loop {
-        let event = tokio::select! {
-            event = timeout(node.rtmp.publisher_silence, link.event()) => event.unwrap_or(Err(End::Silent)),
-            replaced = ingest.replaced() => Err(End::Replaced(replaced)),
-            () = node.stop.cancelled() => Err(End::Stopping),
-        };
         let before = ingest.counters();
-        if let Err(end) = event.and_then(|event| handle_published(&mut ingest, event)) {
+        if let Err(end) = handle_published(node, link, &mut ingest, &mut events) {
             break end;
-        }
-        events.forward(&mut ingest);
-        if let Some(said) = ingest.poll_anchor()
-            && !ingest.set_clock(said)
-        {
-            node.metrics.refused("clock anchor");
         }
         let now = ingest.counters();
         stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
         stream.bytes_in.inc_by(now.bytes - before.bytes);
+        tokio::select! {
+            biased;
+            received = link.receive() => match received {
+                Ok(()) => heard = clock::now(),
+                Err(end) => break end,
+            },
+            replaced = &mut replaced => break End::Replaced(replaced),
+            () = &mut stopping => break End::Stopping,
+            () = &mut silence => match heard + node.rtmp.publisher_silence {
+                deadline if deadline > clock::now() => silence.as_mut().reset(deadline),
+                _ => break End::Silent,
+            },
+        }
     };
     let Counters { video_frames, audio_frames, bytes, data, events, undescribed } = ingest.counters();
     node.metrics.session_ended(Protocol::Rtmp, end.label());
@@ -260,13 +268,27 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     link.close().await;
 }
 
-fn handle_published(ingest: &mut TagIngest, event: ServerEvent) -> Result<(), End> {
-    match event {
-        ServerEvent::Media { timestamp, tag } => ingest.handle_tag(timestamp, tag)?,
-        ServerEvent::Metadata(metadata) => ingest.handle_metadata(metadata)?,
-        ServerEvent::Data { amf0, .. } => ingest.handle_data(amf0)?,
-        ServerEvent::Closed => return Err(End::Unpublished),
-        _ => {}
+/// What the publisher has said so far.
+fn handle_published(
+    node: &Node,
+    link: &mut Link,
+    ingest: &mut TagIngest,
+    events: &mut InBandEvents,
+) -> Result<(), End> {
+    while let Some(event) = link.session.poll_event() {
+        match event {
+            ServerEvent::Media { timestamp, tag } => ingest.handle_tag(timestamp, tag)?,
+            ServerEvent::Metadata(metadata) => ingest.handle_metadata(metadata)?,
+            ServerEvent::Data { amf0, .. } => ingest.handle_data(amf0)?,
+            ServerEvent::Closed => return Err(End::Unpublished),
+            _ => {}
+        }
+        events.forward(ingest);
+        if let Some(said) = ingest.poll_anchor()
+            && !ingest.set_clock(said)
+        {
+            node.metrics.refused("clock anchor");
+        }
     }
     Ok(())
 }
@@ -355,7 +377,7 @@ fn poll_said(cx: &mut Context<'_>, stream: &TcpStream, session: &mut ServerSessi
     }
 }
 
-/// Takes what the socket has. The buffer is on the stack: a silent peer costs none.
+/// Takes what a viewer's socket has. The buffer is on the stack: a silent peer costs none.
 fn read(stream: &TcpStream, session: &mut ServerSession) -> Result<(), End> {
     let mut buffer = [0; READ_BYTES];
     match stream.try_read(&mut buffer) {
@@ -388,8 +410,7 @@ impl Link {
             if let Some(event) = self.session.poll_event() {
                 return Ok(event);
             }
-            self.stream.readable().await?;
-            read(&self.stream, &mut self.session)?;
+            self.receive().await?;
         }
     }
 
@@ -402,6 +423,22 @@ impl Link {
                 Err(end) => return end,
             }
         }
+    }
+
+    /// Takes what the socket has, once it has something; what there is to say goes out first. Cancel safe.
+    async fn receive(&mut self) -> Result<(), End> {
+        self.flush().await?;
+        poll_fn(|context| {
+            // On the stack of one poll: a peer that is waited for has no buffer.
+            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            Poll::Ready(match buffer.filled() {
+                [] => Err(End::PeerClosed),
+                received => self.session.handle_bytes(received).map_err(End::from),
+            })
+        })
+        .await
     }
 
     /// Writes all that the session has to say.
