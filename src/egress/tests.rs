@@ -145,7 +145,7 @@ impl Viewer {
 
 /// A tag in a word, with its time.
 fn word(tag: &FlvTag) -> String {
-    let what = match tag::parse(tag.kind, &tag.body).expect("well-formed") {
+    let what = match tag::parse(tag.kind, tag.body.clone()).expect("well-formed") {
         MediaTag::VideoConfig(config) => format!("{} config", config.codec.as_str()),
         MediaTag::AudioConfig(config) => format!("{} config", config.codec.as_str()),
         MediaTag::Frame { codec, keyframe, cts_us, .. } if codec.kind() == TrackKind::Video => {

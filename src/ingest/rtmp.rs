@@ -10,7 +10,9 @@ use crate::{
     hub::{At, Publisher, Replaced, Stream},
     limits,
     media::{
-        Anchor, AudioConfig, Codec, Frame, Metadata, TrackKind, Tracks, codec::sei::NalFormat, time::EncoderClock,
+        Anchor, AudioConfig, Codec, Frame, Metadata, TrackKind, Tracks,
+        codec::sei::{NalFormat, UserData},
+        time::EncoderClock,
     },
     proto::flv::MediaTag,
 };
@@ -129,11 +131,11 @@ impl TagIngest {
                 }
                 self.counters.bytes += data.len() as u64;
                 let pts_us = dts_us.saturating_add(cts_us);
-                let frame = Frame { track: codec.kind(), dts_us, pts_us, keyframe, data };
-                self.publisher.push_frame(frame.clone())?;
+                let said = self.read_sei(codec.kind(), keyframe, &data);
+                self.publisher.push_frame(Frame { track: codec.kind(), dts_us, pts_us, keyframe, data })?;
                 self.newest_us = pts_us;
-                if frame.track == TrackKind::Video {
-                    self.read_sei(&frame);
+                for said in said {
+                    self.take(InBand::from_sei(&said), Some(pts_us));
                 }
             }
             MediaTag::Ignored => {}
@@ -175,10 +177,10 @@ impl TagIngest {
     }
 
     /// Of a publisher without the right only keyframes are looked at: OBS puts the time into those.
-    fn read_sei(&mut self, frame: &Frame) {
-        let Some(nal_format) = self.nal_format.filter(|_| frame.keyframe || self.may_send_events) else { return };
-        for message in nal_format.user_data(&frame.data) {
-            self.take(InBand::from_sei(&message), Some(frame.pts_us));
+    fn read_sei(&self, track: TrackKind, keyframe: bool, data: &[u8]) -> Vec<UserData> {
+        match self.nal_format {
+            Some(format) if track == TrackKind::Video && (keyframe || self.may_send_events) => format.user_data(data),
+            _ => Vec::new(),
         }
     }
 

@@ -30,7 +30,7 @@ fn take(tag: &FlvTag, clock: &mut Unwrap<32>, tracks: &mut Tracks, frames: &mut 
         }
         return Ok(());
     }
-    match tag::parse(tag.kind, &tag.body) {
+    match tag::parse(tag.kind, tag.body.clone()) {
         Ok(MediaTag::VideoConfig(config)) => {
             tracks.video.get_or_insert(config);
         }

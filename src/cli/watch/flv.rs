@@ -45,7 +45,7 @@ pub(super) async fn play(url: &Url, analysis: &mut Analysis) -> Result<(), Faile
 
 fn read(reader: &mut TagReader, FlvTag { kind, timestamp_ms, body }: FlvTag) -> Result<Option<Observed>, Failed> {
     if kind != TagKind::Script {
-        let tag = tag::parse(kind, &body).map_err(|e| Failed::Broken(e.to_string()))?;
+        let tag = tag::parse(kind, body).map_err(|e| Failed::Broken(e.to_string()))?;
         return Ok(reader.media(timestamp_ms, tag));
     }
     match script::parse(body, &amf0::Limits::AUTHORISED).map_err(|e| Failed::Broken(e.to_string()))? {

@@ -129,7 +129,7 @@ pub mod fuzz {
         let mut reader = FlvReader::new();
         let _ = reader.handle_bytes(first).and_then(|()| reader.handle_bytes(second));
         while let Some(tag) = reader.poll_tag() {
-            let _ = tag::parse(tag.kind, &tag.body);
+            let _ = tag::parse(tag.kind, tag.body);
         }
     }
 }

@@ -77,10 +77,10 @@ pub enum TagError {
 }
 
 /// Parses a body of the given kind; script bodies are [`MediaTag::Ignored`].
-pub fn parse(kind: TagKind, body: &Bytes) -> Result<MediaTag, TagError> {
+pub fn parse(kind: TagKind, body: Bytes) -> Result<MediaTag, TagError> {
     match kind {
-        TagKind::Audio => parse_audio(body.clone()),
-        TagKind::Video => parse_video(body.clone()),
+        TagKind::Audio => parse_audio(body),
+        TagKind::Video => parse_video(body),
         TagKind::Script => Ok(MediaTag::Ignored),
     }
 }

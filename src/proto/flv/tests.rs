@@ -33,7 +33,7 @@ proptest! {
             let tag = reader.poll_tag().expect("a tag");
             prop_assert_eq!(tag.timestamp_ms, timestamp_ms);
             prop_assert_eq!(
-                tag::parse(tag.kind, &tag.body),
+                tag::parse(tag.kind, tag.body),
                 Ok(MediaTag::Frame { codec: Codec::Avc, keyframe: true, cts_us: -40_000, data: data.into() })
             );
         }

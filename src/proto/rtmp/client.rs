@@ -185,7 +185,7 @@ impl ClientSession {
             Typed::Command(command) => return self.handle_command(&command),
             Typed::UserControl(UserControl::StreamEof(_)) => self.end(ClientEvent::Closed),
             Typed::Media(kind @ (TagKind::Audio | TagKind::Video), body) => {
-                let tag = tag::parse(kind, &body)?;
+                let tag = tag::parse(kind, body)?;
                 self.events.push_back(ClientEvent::Media { timestamp, tag });
             }
             Typed::Data(body) => match script::parse(body, self.connection.amf0_limits())? {

@@ -103,14 +103,14 @@ impl Connection {
                 return Ok(None);
             };
             let (stream_id, timestamp) = (message.stream_id, message.timestamp);
-            match message.typed(&self.amf0_limits)? {
+            match message.into_typed(&self.amf0_limits)? {
                 Typed::WindowAckSize(bytes) => self.window_bytes = bytes.clamp(1, WINDOW_BYTES),
                 Typed::UserControl(UserControl::PingRequest(time)) => {
                     self.reply_control(UserControl::PingResponse(time))?;
                 }
                 // An aggregate inside an aggregate would recurse; the inner one is dropped.
-                Typed::Aggregate if self.aggregate.is_none() => self.aggregate = Some(AggregateParts::new(message)),
-                Typed::Aggregate | Typed::Ignored => {}
+                Typed::Aggregate(parts) => _ = self.aggregate.get_or_insert_with(|| AggregateParts::new(parts)),
+                Typed::Ignored => {}
                 message => return Ok(Some(Received { stream_id, timestamp, message })),
             }
         }

@@ -21,8 +21,8 @@ pub enum Typed {
     Data(Bytes),
     /// Audio or video (types 8 and 9).
     Media(TagKind, Bytes),
-    /// Several messages in one (type 22).
-    Aggregate,
+    /// Several messages in one (type 22), see [`AggregateParts`].
+    Aggregate(Message),
     /// Acknowledgements, bandwidth hints, shared objects and types unknown: nothing to do.
     Ignored,
 }
@@ -120,23 +120,23 @@ impl UserControl {
 
 impl Message {
     /// The message by its type.
-    pub fn typed(&self, limits: &amf0::Limits) -> Result<Typed, amf0::Error> {
-        let payload = &self.payload;
+    pub fn into_typed(self, limits: &amf0::Limits) -> Result<Typed, amf0::Error> {
+        let payload = self.payload;
         Ok(match self.kind {
-            kind::USER_CONTROL => UserControl::decode(payload).map_or(Typed::Ignored, Typed::UserControl),
+            kind::USER_CONTROL => UserControl::decode(&payload).map_or(Typed::Ignored, Typed::UserControl),
             kind::WINDOW_ACK_SIZE => match payload.first_chunk() {
                 Some(size) => Typed::WindowAckSize(u32::from_be_bytes(*size)),
                 None => Typed::Ignored,
             },
-            kind::COMMAND => Command::decode(payload, limits)?.map_or(Typed::Ignored, Typed::Command),
+            kind::COMMAND => Command::decode(&payload, limits)?.map_or(Typed::Ignored, Typed::Command),
             kind::COMMAND_AMF3 => {
                 Command::decode(&without_amf3_switch(payload), limits)?.map_or(Typed::Ignored, Typed::Command)
             }
-            kind::DATA => Typed::Data(payload.clone()),
+            kind::DATA => Typed::Data(payload),
             kind::DATA_AMF3 => Typed::Data(without_amf3_switch(payload)),
-            kind::AGGREGATE => Typed::Aggregate,
+            kind::AGGREGATE => Typed::Aggregate(Self { payload, ..self }),
             other => match TagKind::try_from(other) {
-                Ok(media) => Typed::Media(media, payload.clone()),
+                Ok(media) => Typed::Media(media, payload),
                 Err(()) => Typed::Ignored,
             },
         })
@@ -144,11 +144,11 @@ impl Message {
 }
 
 /// The "AMF3" types start with a byte that says AMF0 follows after all.
-fn without_amf3_switch(payload: &Bytes) -> Bytes {
-    match payload.first() {
-        Some(0) => payload.slice(1..),
-        _ => payload.clone(),
+fn without_amf3_switch(mut payload: Bytes) -> Bytes {
+    if payload.first() == Some(&0) {
+        payload.advance(1);
     }
+    payload
 }
 
 /// The messages inside an aggregate (§7.1.6), which share its memory.
@@ -228,14 +228,14 @@ mod tests {
         let command = Command::new("publish", 5.0, [Value::string("room"), Value::string("live")]);
         let amf3 = [&[0][..], &command.encode()].concat();
         for message in [message(kind::COMMAND, command.encode()), message(kind::COMMAND_AMF3, amf3)] {
-            assert_eq!(message.typed(&amf0::Limits::SETUP), Ok(Typed::Command(command.clone())));
+            assert_eq!(message.into_typed(&amf0::Limits::SETUP), Ok(Typed::Command(command.clone())));
         }
     }
 
     #[test]
     fn user_control_survives() {
         for control in [UserControl::StreamEof(1), UserControl::PingRequest(9), UserControl::SetBufferLength(1, 3000)] {
-            let typed = message(kind::USER_CONTROL, control.encode()).typed(&amf0::Limits::SETUP);
+            let typed = message(kind::USER_CONTROL, control.encode()).into_typed(&amf0::Limits::SETUP);
             assert_eq!(typed, Ok(Typed::UserControl(control)));
         }
     }
@@ -256,7 +256,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(kind in any::<u8>(), data in proptest::collection::vec(any::<u8>(), 0..128)) {
             let message = message(kind, data);
-            let _ = message.typed(&amf0::Limits::SETUP);
+            let _ = message.clone().into_typed(&amf0::Limits::SETUP);
             prop_assert!(AggregateParts::new(message).count() < 16);
         }
     }

@@ -222,7 +222,7 @@ impl ServerSession {
             // Only a publisher that was let in is listened to.
             _ if self.state != State::Publishing => Ok(()),
             Typed::Media(kind @ (TagKind::Audio | TagKind::Video), body) => {
-                let tag = tag::parse(kind, &body)?;
+                let tag = tag::parse(kind, body)?;
                 self.events.push_back(ServerEvent::Media { timestamp, tag });
                 Ok(())
             }

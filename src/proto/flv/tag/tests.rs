@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn video(body: &[u8]) -> Result<MediaTag, TagError> {
-    parse(TagKind::Video, &Bytes::copy_from_slice(body))
+    parse(TagKind::Video, Bytes::copy_from_slice(body))
 }
 
 fn audio(body: &[u8]) -> Result<MediaTag, TagError> {
-    parse(TagKind::Audio, &Bytes::copy_from_slice(body))
+    parse(TagKind::Audio, Bytes::copy_from_slice(body))
 }
 
 fn frame_of(codec: Codec, keyframe: bool, cts_us: i64, data: &'static str) -> Result<MediaTag, TagError> {
