@@ -259,7 +259,7 @@ mod tests {
         let media = Synthetic::new(&SHAPE);
         for due in media.frames(0.0).take(300) {
             let body = media.tag(&due, 1_763_800_000_123_456);
-            let parsed = tag::parse(body.kind, &whole(&body)).expect("a media tag");
+            let parsed = tag::parse(body.kind, whole(&body)).expect("a media tag");
             let MediaTag::Frame { codec, keyframe, cts_us: 0, data } = parsed else { panic!("{parsed:?}") };
             let mark = match due.track {
                 TrackKind::Video => Mark::of_picture(&data[..HEAD_BYTES]),
