@@ -57,9 +57,13 @@ pub const RTMP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 // --- RTMP, whoever it is ----------------------------------------------------------------------------
 
-/// Average bytes a chunk must have, its header included; a session below it, after the allowance, is closed.
+/// Average bytes a chunk, or a part of an aggregate, must have; a session below it, after the allowance, is closed.
 /// The smallest honest traffic is silence: a one-byte header and a frame of seven.
 pub const RTMP_CHUNK_BYTES_MIN: u64 = 8;
+/// The same of a publisher. Beside it he may send [`RTMP_PUBLISHER_CHUNKS_PER_S`], so that silence stays honest.
+pub const RTMP_PUBLISHER_CHUNK_BYTES_MIN: u64 = 128;
+/// Chunks a second of any size that a publisher may send in the long run: ten times what sound and picture need.
+pub const RTMP_PUBLISHER_CHUNKS_PER_S: u64 = 1000;
 /// Allowance of chunks of any size, so that a `connect` cut into single bytes is read.
 pub const RTMP_TINY_CHUNKS_MAX: u64 = 4096;
 /// Longest app, stream name, or tcUrl without its query; a longer one closes the session.

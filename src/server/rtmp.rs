@@ -242,7 +242,11 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
         tokio::select! {
             biased;
             received = link.receive() => match received {
-                Ok(()) => heard = clock::now(),
+                Ok(()) => {
+                    let now = clock::now();
+                    link.session.handle_time(now - heard);
+                    heard = now;
+                }
                 Err(end) => break end,
             },
             replaced = &mut replaced => break End::Replaced(replaced),

@@ -36,7 +36,7 @@ pub mod fuzz {
         let (mut first, mut second) = data.split_at_checked(split.into()).unwrap_or((data, &[]));
         let mut reader = ChunkReader::new(ChunkLimits::SETUP);
         while let Ok(Some(_)) = reader.next_message(&mut first) {}
-        reader.set_limits(ChunkLimits::AUTHORISED);
+        reader.set_limits(ChunkLimits::PUBLISHER);
         while let Ok(Some(_)) = reader.next_message(&mut second) {}
     }
 }

@@ -1,6 +1,6 @@
 //! What client and server sessions share: handshake, chunks, acknowledgements, pings, and the output queue.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -45,7 +45,7 @@ impl Connection {
 
     pub(super) fn client() -> Self {
         let mut connection = Self::new(Handshake::client());
-        connection.authorise();
+        connection.authorise(ChunkLimits::AUTHORISED);
         connection
     }
 
@@ -73,10 +73,15 @@ impl Connection {
     }
 
     /// The peer may also send media: lifts the limits of the setup.
-    pub(super) fn authorise(&mut self) {
+    pub(super) fn authorise(&mut self, limits: ChunkLimits) {
         self.admit();
-        self.reader.set_limits(ChunkLimits::AUTHORISED);
+        self.reader.set_limits(limits);
         self.amf0_limits = amf0::Limits::AUTHORISED;
+    }
+
+    /// Time that passed, as a publisher's bound on small chunks counts it.
+    pub(super) fn handle_time(&mut self, elapsed: Duration) {
+        self.reader.handle_time(elapsed);
     }
 
     /// True once the handshake is complete.
@@ -118,6 +123,7 @@ impl Connection {
 
     fn next_raw(&mut self, input: &mut &[u8]) -> Result<Option<Message>, SessionError> {
         if let Some(part) = self.aggregate.as_mut().and_then(Iterator::next) {
+            self.reader.charge()?;
             return Ok(Some(part));
         }
         self.aggregate = None;

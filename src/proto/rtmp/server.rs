@@ -5,13 +5,14 @@
 
 mod answer;
 
-use std::{collections::VecDeque, fmt, mem};
+use std::{collections::VecDeque, fmt, mem, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     SessionError,
     amf0::Value,
+    chunk::ChunkLimits,
     connection::{Connection, Received},
     message::{Command, Typed, UserControl},
     query::{self, Query},
@@ -160,6 +161,11 @@ impl ServerSession {
         }
     }
 
+    /// To be told while it publishes: what a publisher may send in small chunks goes by time.
+    pub fn handle_time(&mut self, elapsed: Duration) {
+        self.connection.handle_time(elapsed);
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<ServerEvent> {
         self.events.pop_front()
@@ -176,7 +182,7 @@ impl ServerSession {
             return Ok(());
         }
         self.state = State::Publishing;
-        self.connection.authorise();
+        self.connection.authorise(ChunkLimits::PUBLISHER);
         self.answer_publish()?;
         self.release()
     }

@@ -1,6 +1,6 @@
 //! Chunks into messages: one assembly buffer per chunk stream, all under one byte budget.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use bytes::{Buf, Bytes};
 
@@ -19,9 +19,8 @@ pub struct ChunkReader {
     partial: Vec<u8>,
     /// The chunk that is being read: index into `streams`, and payload bytes still to come.
     current: Option<(usize, usize)>,
-    /// Work done for this peer against what it sent, see [`limits::RTMP_CHUNK_BYTES_MIN`].
-    chunks: u64,
-    bytes: u64,
+    /// What the peer has sent and not yet used up by chunks, in bytes; see [`limits::RTMP_CHUNK_BYTES_MIN`].
+    credit: u64,
 }
 
 /// What a reader will hold for its peer.
@@ -33,6 +32,8 @@ pub struct ChunkLimits {
     pub message_bytes_max: usize,
     /// All partly received messages together.
     pub assembly_bytes_max: usize,
+    /// What a chunk must have on average.
+    pub chunk_bytes_min: u64,
 }
 
 impl ChunkLimits {
@@ -41,13 +42,21 @@ impl ChunkLimits {
         chunk_streams_max: limits::RTMP_SETUP_CHUNK_STREAMS_MAX,
         message_bytes_max: limits::RTMP_SETUP_MESSAGE_BYTES_MAX,
         assembly_bytes_max: limits::RTMP_SETUP_ASSEMBLY_BYTES_MAX,
+        chunk_bytes_min: limits::RTMP_CHUNK_BYTES_MIN,
     };
-    /// For an authorised publisher, or a server that we chose.
+    /// For whom we trust: a server that we chose.
     pub const AUTHORISED: Self = Self {
         chunk_streams_max: limits::RTMP_CHUNK_STREAMS_MAX,
         message_bytes_max: limits::RTMP_MESSAGE_BYTES_MAX,
         assembly_bytes_max: limits::RTMP_ASSEMBLY_BYTES_MAX,
+        chunk_bytes_min: limits::RTMP_CHUNK_BYTES_MIN,
     };
+    /// For an authorised publisher; to be told how time passes.
+    pub const PUBLISHER: Self = Self { chunk_bytes_min: limits::RTMP_PUBLISHER_CHUNK_BYTES_MIN, ..Self::AUTHORISED };
+
+    fn credit_max(&self) -> u64 {
+        limits::RTMP_TINY_CHUNKS_MAX * self.chunk_bytes_min
+    }
 }
 
 /// Why a chunk stream can't be read any further. Always the peer's fault.
@@ -117,14 +126,31 @@ impl ChunkReader {
             assembly_bytes: 0,
             partial: Vec::new(),
             current: None,
-            chunks: 0,
-            bytes: 0,
+            credit: limits.credit_max(),
         }
     }
 
     /// Changes the limits, from the next chunk on.
     pub fn set_limits(&mut self, limits: ChunkLimits) {
         self.limits = limits;
+        self.credit = limits.credit_max();
+    }
+
+    /// Lets the peer send more small chunks, as many as a publisher may in `elapsed`.
+    pub fn handle_time(&mut self, elapsed: Duration) {
+        let bytes_per_s = limits::RTMP_PUBLISHER_CHUNKS_PER_S * self.limits.chunk_bytes_min;
+        self.earn(elapsed.as_micros() * u128::from(bytes_per_s) / 1_000_000);
+    }
+
+    /// Takes the price of one chunk, or of one message inside another.
+    pub(in crate::proto::rtmp) fn charge(&mut self) -> Result<(), ChunkError> {
+        self.credit = self.credit.checked_sub(self.limits.chunk_bytes_min).ok_or(ChunkError::TinyChunks)?;
+        Ok(())
+    }
+
+    fn earn(&mut self, bytes: impl TryInto<u64>) {
+        let bytes = bytes.try_into().unwrap_or(u64::MAX);
+        self.credit = self.credit.saturating_add(bytes).min(self.limits.credit_max());
     }
 
     /// The next whole message; `None` when `input` is used up. After an error the reader is of no more use.
@@ -158,7 +184,7 @@ impl ChunkReader {
                 *input = &[];
                 return Ok(false);
             };
-            self.bytes += length_u64(input.len() - rest.len());
+            self.earn(input.len() - rest.len());
             *input = rest;
             self.start_chunk(header)?;
             return Ok(true);
@@ -167,7 +193,7 @@ impl ChunkReader {
         loop {
             if let Some((header, rest)) = self.parse_header(&self.partial)? {
                 let used = self.partial.len() - rest.len();
-                self.bytes += length_u64(used);
+                self.earn(used);
                 self.partial.drain(..used);
                 self.start_chunk(header)?;
                 return Ok(true);
@@ -224,10 +250,7 @@ impl ChunkReader {
     }
 
     fn start_chunk(&mut self, header: Header) -> Result<(), ChunkError> {
-        self.chunks += 1;
-        if self.chunks > limits::RTMP_TINY_CHUNKS_MAX + self.bytes / limits::RTMP_CHUNK_BYTES_MIN {
-            return Err(ChunkError::TinyChunks);
-        }
+        self.charge()?;
         let found = self.streams.iter().position(|stream| stream.id == header.chunk_stream);
         let index = match found {
             Some(index) => index,
@@ -288,7 +311,7 @@ impl ChunkReader {
             stream.payload.reserve_exact(reserve - stream.payload.len());
         }
         stream.payload.extend_from_slice(bytes);
-        self.bytes += length_u64(bytes.len());
+        self.earn(bytes.len());
         Ok(())
     }
 
@@ -368,10 +391,6 @@ impl ChunkStream {
 
 fn get_u24(bytes: &mut &[u8]) -> Result<u32, bytes::TryGetError> {
     Ok(u32::from(bytes.try_get_u8()?) << 16 | u32::from(bytes.try_get_u16()?))
-}
-
-fn length_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 const FIRST_RESERVE_BYTES: usize = 16 * 1024;

@@ -1,4 +1,3 @@
-use bytes::BufMut;
 use proptest::prelude::*;
 
 use super::*;
@@ -181,17 +180,28 @@ proptest! {
     }
 }
 
-/// Messages of 8 bytes, the least that `RTMP_CHUNK_BYTES_MIN` allows for long.
+/// Silence is 43 messages of 8 bytes a second, and comes in one piece when a connection has stalled.
 #[test]
-fn small_messages_are_read_to_the_last() {
+fn small_messages_are_read_for_ever_and_a_flood_of_them_is_not() {
     let mut session = publishing();
-    let first = wire(8, 0, b"\xaf\x01frame".as_slice());
-    session.handle_bytes(&first).expect("audio");
+    session.handle_bytes(&wire(8, 0, b"\xaf\x01frame".as_slice())).expect("audio");
     session.poll_event();
-    let mut flood = bytes::BytesMut::new();
-    for _ in 0..16 * 1024 {
-        flood.put_slice(b"\xc4\xaf\x01frame");
+    let silence = b"\xc4\xaf\x01frame".repeat(43 * 20);
+    for _ in 0..100 {
+        session.handle_bytes(&silence).expect("as time goes");
+        assert_eq!(std::iter::from_fn(|| session.poll_event()).count(), 43 * 20);
+        session.handle_time(Duration::from_secs(20));
     }
-    session.handle_bytes(&flood).expect("within the bound");
-    assert_eq!(std::iter::from_fn(|| session.poll_event()).count(), 16 * 1024);
+    let flood = b"\xc4\xaf\x01frame".repeat(8 * 1024);
+    assert_eq!(session.handle_bytes(&flood), Err(SessionError::Chunk(ChunkError::TinyChunks)));
+}
+
+/// Their parts cost what messages of their own do.
+#[test]
+fn aggregates_of_next_to_nothing_end_after_the_allowance() {
+    let part = b"\x08\0\0\x02\0\0\0\0\0\0\0\xaf\x01\0\0\0\x0d";
+    let aggregate = |parts| wire(kind::AGGREGATE, 0, part.repeat(parts));
+    publishing().handle_bytes(&aggregate(4000)).expect("within the allowance");
+    let ended = publishing().handle_bytes(&aggregate(6000));
+    assert_eq!(ended, Err(SessionError::Chunk(ChunkError::TinyChunks)));
 }
