@@ -231,10 +231,10 @@ pub struct Egress {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Pictures leave at once; sound waits a moment for the next picture.
+    /// Pictures leave at once; sound with the next picture, if that comes within 40 ms.
     #[default]
     Realtime,
-    /// What comes within 100 ms leaves together, at a third of the CPU.
+    /// What comes within 100 ms leaves together, at a fraction of the CPU.
     Balanced,
 }
 

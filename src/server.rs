@@ -317,7 +317,7 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
 fn merge(profile: Profile) -> Merge {
     let ms = Duration::from_millis;
     match profile {
-        Profile::Realtime => Merge { audio: ms(5), all: ms(0) },
+        Profile::Realtime => Merge { audio: ms(40), all: ms(0) },
         Profile::Balanced => Merge { audio: ms(100), all: ms(100) },
     }
 }

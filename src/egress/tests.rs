@@ -31,10 +31,10 @@ struct Room {
     publisher: Publisher,
 }
 
-const MERGE: Merge = Merge { audio: Duration::from_millis(5), all: Duration::ZERO };
+const MERGE: Merge = Merge { audio: Duration::from_millis(40), all: Duration::ZERO };
 
 /// Longer than sound waits for a picture.
-const A_MOMENT: Duration = Duration::from_millis(10);
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 fn name() -> StreamName {
     "live/room".parse().expect("name")

@@ -359,7 +359,7 @@ fn whole_frame(kind: EntryKind, delta_us: i64, payload: Bytes) -> Chunk {
 }
 
 /// Sound leaves in the packet of the next picture if that comes soon.
-const MERGE: Merge = Merge { audio: Duration::from_millis(5), all: Duration::ZERO };
+const MERGE: Merge = Merge { audio: Duration::from_millis(40), all: Duration::ZERO };
 
 /// Audio groups: short enough that a joiner isn't flooded, long enough that streams are not.
 const AUDIO_GROUP_US: i64 = 1_000_000;
