@@ -108,11 +108,11 @@ fn what_goes_wrong_is_counted_by_its_reason() {
     assert_eq!(viewers["failures"].as_object().unwrap().len(), 2, "{viewers}");
     assert_eq!(text(&output.stderr).matches("a viewer failed").count(), 2, "each reason once");
 
-    let refused = dev.origin.publish_url.replace("?key=", "?key=wrong");
+    let refused = dev.origin.publish_url.replace("?key=", "?key=Wr0ng");
     let output = run(40, hawker().args(["load", "--secs=3", "--publish", &refused]));
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(said.contains("none of the publishers was accepted") && !said.contains("wrong"), "{said}");
+    assert!(said.contains("none of the publishers was accepted") && !said.contains("Wr0ng"), "{said}");
 }
 
 #[test]
