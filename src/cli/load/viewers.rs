@@ -1,14 +1,23 @@
 //! The viewers of one thread: they come, join, stay and leave as planned.
 //!
 //! Everybody joins promptly. After that only a sample goes on reading at once and measures latency; the others are
-//! read in turn, each some twenty times a second, so that a viewer costs a system call now and then and no memory
+//! read in turn, each ten times a second, so that a viewer costs a system call now and then and no memory
 //! to speak of.
 
-use std::{cell::RefCell, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io::{self, Read, Write},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
@@ -91,14 +100,13 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
         Protocol::Rtmp => in_time(rtmp::connect(target, observer)).await.map(|(s, r)| (s, Reader::Rtmp(r))),
         Protocol::Moq => return Err(moq::watch(target, observer).await.err().unwrap_or(Failed::Ended)),
     };
-    let (socket, mut reader) = connected?;
+    let (mut socket, mut reader) = connected?;
     if visit.bytes_per_s_max.is_some() {
         // Else the kernel would take for him what he doesn't.
         SockRef::from(&socket).set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
     }
     while visit.is_sampled || !observer.is_joined() {
-        socket.readable().await?;
-        reader.drain(|buffer| socket.try_read(buffer), usize::MAX, observer)?;
+        poll_fn(|cx| reader.poll_read(cx, &mut socket, observer)).await?;
         reader.answer(|bytes| socket.try_write(bytes))?;
     }
     Ok((socket, reader))
@@ -116,35 +124,51 @@ enum Reader {
 }
 
 impl Reader {
+    /// Reads once something has come.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut TcpStream,
+        observer: &mut Observer,
+    ) -> Poll<Result<(), Failed>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut room = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(socket).poll_read(cx, &mut room));
+            Poll::Ready(read.map_err(Failed::from).and_then(|()| self.take(room.filled(), observer)))
+        })
+    }
+
     /// Reads what is there, but no more than `bytes_max`.
     fn drain(
         &mut self,
-        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        mut socket: &std::net::TcpStream,
         bytes_max: usize,
         observer: &mut Observer,
     ) -> Result<(), Failed> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut left = bytes_max;
-            loop {
+            while left > 0 {
                 let room = buffer.get_mut(..left.min(READ_BYTES)).unwrap_or_default();
                 let size = room.len();
-                let bytes = match read(room) {
-                    Ok(0) => return Err(Failed::Ended),
-                    Ok(count) => buffer.get(..count).unwrap_or_default(),
+                let count = match socket.read(room) {
+                    Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                     Err(error) => return Err(error.into()),
                 };
-                match self {
-                    Self::Flv(flv) => flv.read(bytes, observer)?,
-                    Self::Rtmp(rtmp) => rtmp.read(bytes, observer)?,
-                }
-                left -= bytes.len();
+                self.take(room.get(..count).unwrap_or_default(), observer)?;
                 // Less than there was room for: it was all there was.
-                if bytes.len() < size || left == 0 {
-                    return Ok(());
-                }
+                left = if count < size { 0 } else { left - count };
             }
+            Ok(())
         })
+    }
+
+    fn take(&mut self, bytes: &[u8], observer: &mut Observer) -> Result<(), Failed> {
+        match self {
+            _ if bytes.is_empty() => Err(Failed::Ended),
+            Self::Flv(flv) => flv.read(bytes, observer),
+            Self::Rtmp(rtmp) => rtmp.read(bytes, observer),
+        }
     }
 
     /// Writes what the server expects to hear.
@@ -213,8 +237,8 @@ impl Seats {
 impl Seat {
     fn read(&mut self) -> Result<(), Failed> {
         let mut socket = &self.socket;
-        self.reader.drain(|buffer| io::Read::read(&mut socket, buffer), self.bytes_max, &mut self.observer)?;
-        self.reader.answer(|bytes| io::Write::write(&mut socket, bytes))
+        self.reader.drain(socket, self.bytes_max, &mut self.observer)?;
+        self.reader.answer(|bytes| socket.write(bytes))
     }
 }
 
@@ -222,5 +246,5 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_BYTES: usize = 256 * 1024;
 const SLOW_BUFFER_BYTES: usize = 16 * 1024;
 const TICK: Duration = Duration::from_millis(2);
-const TICKS_PER_TURN: usize = 25;
-const TURNS_PER_S: usize = 20;
+const TICKS_PER_TURN: usize = 50;
+const TURNS_PER_S: usize = 10;
