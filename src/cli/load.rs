@@ -23,8 +23,11 @@ use self::{
     tally::Tally,
     thresholds::Condition,
 };
-use super::{Outcome, api};
-use crate::{secret::Secret, task};
+use super::{Outcome, api, watch};
+use crate::{
+    secret::{Digest, Secret},
+    task,
+};
 
 pub mod media;
 pub mod report;
@@ -60,6 +63,9 @@ pub struct Args {
     /// viewers are dealt over the addresses in turn.
     #[arg(long, value_name = "URL")]
     watch: Vec<String>,
+    /// The server's certificate, for MoQ where no authority vouches for it.
+    #[arg(long, value_name = "HEX", value_parser = watch::parse_digest)]
+    cert_sha256: Option<Digest>,
     /// How many viewers.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = parse_count)]
     viewers: usize,

@@ -19,6 +19,8 @@ mod moq;
 mod observed;
 mod rtmp;
 
+pub(super) use moq::trust;
+
 /// Arguments of `hawker watch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -124,7 +126,7 @@ fn print(report: &Report, json: bool) -> Outcome {
     Ok(())
 }
 
-fn parse_digest(text: &str) -> Result<Digest, String> {
+pub(super) fn parse_digest(text: &str) -> Result<Digest, String> {
     serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 

@@ -28,7 +28,7 @@ use super::{
     session::{read, write},
 };
 use crate::{
-    limits::{MOQ_CONNECT_TIMEOUT, MOQ_SUBSCRIPTION_QUEUE_MAX},
+    limits::{MOQ_CONNECT_TIMEOUT, MOQ_SUBSCRIPTION_QUEUE_MAX, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES},
     net::tls::{TlsError, Trust},
     proto::moq::{
         lite05::{
@@ -116,7 +116,17 @@ pub struct Client {
 impl Client {
     /// Connects: WebTransport for `https`, raw QUIC for `moqt`. `hop` is our id in hop chains, 0 for none.
     pub async fn connect(url: &Url, trust: &Trust, hop: u64) -> Result<Self, ConnectError> {
-        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(url, trust, hop));
+        Self::connect_with_window(url, trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES).await
+    }
+
+    /// The same, for one that takes no more than so many bytes unread.
+    pub async fn connect_with_window(
+        url: &Url,
+        trust: &Trust,
+        hop: u64,
+        window_bytes: u32,
+    ) -> Result<Self, ConnectError> {
+        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(url, trust, hop, window_bytes));
         let (endpoint, session) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         let subscriptions = Subscriptions::default();
         let (leave, goaway) = watch::channel(false);
@@ -257,7 +267,7 @@ impl Drop for Registered {
     }
 }
 
-async fn dial(url: &Url, trust: &Trust, hop: u64) -> Result<(Endpoint, Session), ConnectError> {
+async fn dial(url: &Url, trust: &Trust, hop: u64, window_bytes: u32) -> Result<(Endpoint, Session), ConnectError> {
     let unusable = || ConnectError::Url(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()));
     let raw = match url.scheme() {
         "https" => false,
@@ -270,7 +280,7 @@ async fn dial(url: &Url, trust: &Trust, hop: u64) -> Result<(Endpoint, Session),
     let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let endpoint = Endpoint::client(SocketAddr::new(any, 0))?;
     let protocol = if raw { ALPN } else { web_transport_quinn::ALPN };
-    let connection = endpoint.connect_with(quic::client(trust, protocol)?, address, host)?.await?;
+    let connection = endpoint.connect_with(quic::client(trust, protocol, window_bytes)?, address, host)?.await?;
     let mut setup = Setup { hop, ..Setup::default() };
     let session = if raw {
         setup.path = Some(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned());

@@ -29,6 +29,7 @@ pub use self::{
     client::{Client, ConnectError, Received, Subscription},
     listener::{Listener, listen, server_config},
     publish::{Muxers, Track},
+    reorder::Reorder,
     routes::Routes,
     send::SendError,
     upstream::Upstream,

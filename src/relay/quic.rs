@@ -8,10 +8,7 @@ use quinn::{
 };
 
 use crate::{
-    limits::{
-        MOQ_RECEIVE_WINDOW_BYTES, MOQ_SEND_WINDOW_BYTES, MOQ_SETUP_STREAMS_MAX, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
-        MOQ_UPSTREAM_STREAMS_MAX,
-    },
+    limits::{MOQ_RECEIVE_WINDOW_BYTES, MOQ_SEND_WINDOW_BYTES, MOQ_SETUP_STREAMS_MAX, MOQ_UPSTREAM_STREAMS_MAX},
     net::tls::{Identity, TlsError, Trust},
     proto::moq::lite05::ALPN,
 };
@@ -35,14 +32,14 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// A client of one of [`PROTOCOLS`].
-pub(super) fn client(trust: &Trust, protocol: &str) -> Result<ClientConfig, TlsError> {
+/// A client of one of [`PROTOCOLS`], which takes up to `window_bytes` unread.
+pub(super) fn client(trust: &Trust, protocol: &str, window_bytes: u32) -> Result<ClientConfig, TlsError> {
     let crypto = QuicClientConfig::try_from(trust.client(&[protocol])?).map_err(|_| no_initial_suite())?;
     let mut transport = transport(UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEP_ALIVE);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(MOQ_UPSTREAM_STREAMS_MAX))
-        .stream_receive_window(VarInt::from_u32(MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES));
+        .stream_receive_window(VarInt::from_u32(window_bytes))
+        .receive_window(VarInt::from_u32(window_bytes));
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)

@@ -10,7 +10,7 @@ use std::{
 use crate::{clock::Instant, limits::MOQ_REORDER_GROUPS_MAX};
 
 /// The groups of a track that have not been read to their end.
-pub(super) struct Reorder<T> {
+pub struct Reorder<T> {
     patience: Duration,
     groups: BTreeMap<u64, Group<T>>,
     /// Everything below is over.
@@ -27,12 +27,12 @@ struct Group<T> {
 
 impl<T> Reorder<T> {
     /// Waits at most `patience` for a group once a newer one is there.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub fn new(patience: Duration) -> Self {
         Self { patience, groups: BTreeMap::new(), floor: 0, in_turn: false }
     }
 
     /// The next item of `group`. Gives it back if the group is over.
-    pub(super) fn handle_item(&mut self, now: Instant, group: u64, item: T) -> Result<(), T> {
+    pub fn handle_item(&mut self, now: Instant, group: u64, item: T) -> Result<(), T> {
         if group < self.floor {
             return Err(item);
         }
@@ -41,14 +41,14 @@ impl<T> Reorder<T> {
     }
 
     /// Nothing more will come of `group`.
-    pub(super) fn handle_end(&mut self, now: Instant, group: u64) {
+    pub fn handle_end(&mut self, now: Instant, group: u64) {
         if group >= self.floor {
             self.entry(now, group).ended = true;
         }
     }
 
     /// The next item in order, with its group.
-    pub(super) fn poll_item(&mut self, now: Instant) -> Option<(u64, T)> {
+    pub fn poll_item(&mut self, now: Instant) -> Option<(u64, T)> {
         loop {
             let hurry = self.groups.len() > MOQ_REORDER_GROUPS_MAX;
             let newer_began = self.groups.values().nth(1).map(|newer| newer.began);
@@ -71,7 +71,7 @@ impl<T> Reorder<T> {
     }
 
     /// When [`poll_item`](Self::poll_item) may have something although nothing arrived.
-    pub(super) fn poll_deadline(&self) -> Option<Instant> {
+    pub fn poll_deadline(&self) -> Option<Instant> {
         let mut groups = self.groups.iter();
         let (&number, group) = groups.next()?;
         let waited_for = if self.in_turn && number == self.floor { groups.next()?.1 } else { group };

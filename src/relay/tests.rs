@@ -240,7 +240,7 @@ async fn what_a_viewer_may_not_see_looks_like_what_is_not_there() {
 async fn a_viewer_who_sends_a_group_is_cut_off() {
     let origin = Node::new();
     let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
-    let config = quic::client(&origin.trust, crate::proto::moq::lite05::ALPN).expect("a configuration");
+    let config = quic::client(&origin.trust, crate::proto::moq::lite05::ALPN, 1 << 20).expect("a configuration");
     let dialling = endpoint.connect_with(config, origin.address, "localhost").expect("an address");
     let connection = within("a handshake", dialling).await.expect("a connection");
     for bytes in [crate::proto::moq::lite05::Setup::default().to_stream(), vec![0, 2, 0, 0]] {

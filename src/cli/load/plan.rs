@@ -11,7 +11,12 @@ use std::{
 use url::Url;
 
 use super::{Args, events::EventLog, observer::Identity};
-use crate::{cli::root_cause, clock::Instant, media::StreamName, secret::redact};
+use crate::{
+    cli::root_cause,
+    clock::Instant,
+    media::StreamName,
+    secret::{Digest, redact},
+};
 
 /// How an address is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) struct Target {
     pub(super) host: String,
     /// The same, resolved.
     pub(super) address: SocketAddr,
+    /// The server's certificate, for MoQ.
+    pub(super) cert_sha256: Option<Digest>,
     /// What is sent into the stream.
     pub(super) events: Arc<EventLog>,
 }
@@ -114,7 +121,7 @@ impl Plan {
         }
         let logs: Vec<Arc<EventLog>> = (0..args.publishers).map(|_| Arc::default()).collect();
         let publish = publishers(args)?;
-        let targets = targets(&args.watch, &logs)?;
+        let targets = targets(&args.watch, args.cert_sha256, &logs)?;
         let schedule = Schedule::of(args);
         let visits = if targets.is_empty() { Vec::new() } else { schedule.visits(args, &targets) };
         let needed = publish.len() + if targets.is_empty() { 0 } else { args.viewers + args.storm_viewers() };
@@ -209,7 +216,11 @@ fn publishers(args: &Args) -> Result<Vec<Url>, BadPlan> {
 }
 
 /// For each address the streams that it has.
-fn targets(watch: &[String], logs: &[Arc<EventLog>]) -> Result<Vec<Vec<Arc<Target>>>, BadPlan> {
+fn targets(
+    watch: &[String],
+    cert_sha256: Option<Digest>,
+    logs: &[Arc<EventLog>],
+) -> Result<Vec<Vec<Arc<Target>>>, BadPlan> {
     let mut resolved = HashMap::new();
     let mut target = |index: usize, pattern: &str, n: usize| {
         let url = filled(pattern, n)?;
@@ -227,7 +238,7 @@ fn targets(watch: &[String], logs: &[Arc<EventLog>]) -> Result<Vec<Vec<Arc<Targe
             None => *resolved.entry(host.clone()).or_insert(resolve(&host)?),
         };
         let events = logs.get(n).cloned().unwrap_or_default();
-        Ok(Arc::new(Target { index, url, protocol, host, address, events }))
+        Ok(Arc::new(Target { index, url, protocol, host, address, cert_sha256, events }))
     };
     let mut streams = |(index, pattern): (usize, &String)| {
         let count = if pattern.contains(PLACE) { logs.len() } else { 1 };

@@ -98,7 +98,7 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
     let connected = match target.protocol {
         Protocol::Flv => in_time(flv::connect(target, observer)).await.map(|(s, r)| (s, Reader::Flv(r))),
         Protocol::Rtmp => in_time(rtmp::connect(target, observer)).await.map(|(s, r)| (s, Reader::Rtmp(r))),
-        Protocol::Moq => return Err(moq::watch(target, observer).await.err().unwrap_or(Failed::Ended)),
+        Protocol::Moq => return Err(moq::watch(visit, observer).await.err().unwrap_or(Failed::Ended)),
     };
     let (mut socket, mut reader) = connected?;
     if visit.bytes_per_s_max.is_some() {

@@ -67,7 +67,7 @@ async fn follow(client: &Client, url: &Url, analysis: &mut Analysis) -> Result<(
 }
 
 /// As told; that of the running `hawker dev`, if it is its server; else the system's authorities.
-async fn trust(url: &Url, pin: Option<Digest>) -> Result<Trust, Failed> {
+pub(in crate::cli) async fn trust(url: &Url, pin: Option<Digest>) -> Result<Trust, Failed> {
     if let Some(pin) = pin {
         return Ok(Trust::Pinned(vec![*pin.as_bytes()]));
     }
