@@ -20,9 +20,7 @@ use hawker::{
     },
     task,
 };
-use quinn::{
-    Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig,
-};
+use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig};
 use tokio::{
     runtime,
     sync::broadcast::{Receiver, Sender},
