@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for server in xiu moq-relay; do
-    [[ -x .tools/bin/$server ]] || cargo install --locked --root .tools "$server" ||
+for server in xiu@0.14.0 moq-relay@0.14.18; do
+    [[ -x .tools/bin/${server%@*} ]] || cargo install --locked --root .tools "$server" ||
         echo "compare: $server can't be had; the table says so" >&2
 done
 if [[ ! -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then

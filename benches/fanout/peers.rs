@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
-    path::Path,
+    net::{TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     thread,
@@ -14,7 +14,7 @@ use hawker::clock;
 
 use crate::{
     Process,
-    servers::{Egress, STREAM, Server},
+    servers::{self, Egress, STREAM, Server, Settings},
 };
 
 /// A server that others wrote.
@@ -22,6 +22,7 @@ use crate::{
 pub(crate) enum Peer {
     Nginx,
     Xiu,
+    MoqRelay,
 }
 
 impl Peer {
@@ -30,19 +31,20 @@ impl Peer {
         match egress {
             Egress::Rtmp => &[Self::Nginx, Self::Xiu],
             Egress::Flv => &[Self::Xiu],
-            Egress::Moq => &[],
+            Egress::Moq => &[Self::MoqRelay],
         }
     }
 
     /// Whether a row is of a server that others wrote.
     pub(crate) fn is_one(name: &str) -> bool {
-        [Self::Nginx, Self::Xiu].iter().any(|peer| peer.name() == name)
+        [Self::Nginx, Self::Xiu, Self::MoqRelay].iter().any(|peer| peer.name() == name)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx-rtmp",
             Self::Xiu => "xiu",
+            Self::MoqRelay => "moq-relay",
         }
     }
 
@@ -50,7 +52,8 @@ impl Peer {
     pub(crate) fn start(self, folder: &Path) -> Result<Server, String> {
         match self {
             Self::Nginx => nginx(),
-            Self::Xiu => xiu(&folder.join("xiu")),
+            Self::Xiu => xiu(&installed(folder, "xiu")?),
+            Self::MoqRelay => moq_relay(&installed(folder, "moq-relay")?),
         }
     }
 }
@@ -80,13 +83,16 @@ fn nginx() -> Result<Server, String> {
         admin: None,
         certificate: None,
         folder: Some(Arc::new(folder)),
+        upstream: None,
     })
 }
 
+fn installed(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let binary = folder.join(name);
+    if binary.exists() { Ok(binary) } else { Err(format!("{} is missing: cargo install {name}", binary.display())) }
+}
+
 fn xiu(binary: &Path) -> Result<Server, String> {
-    if !binary.exists() {
-        return Err(format!("{} is missing: cargo install xiu", binary.display()));
-    }
     let [rtmp, http] = [free_port(), free_port()];
     let ports = [rtmp.to_string(), http.to_string()];
     let [rtmp_arg, http_arg] = ports.each_ref().map(String::as_str);
@@ -102,6 +108,30 @@ fn xiu(binary: &Path) -> Result<Server, String> {
         admin: None,
         certificate: None,
         folder: None,
+        upstream: None,
+    })
+}
+
+/// It takes no RTMP, so an origin of hawker's takes the stream in and feeds it; only the relay is observed.
+fn moq_relay(binary: &Path) -> Result<Server, String> {
+    let origin = servers::hawker(&Settings { shards: 1, profile: None });
+    let upstream = origin.watch(Egress::Moq).map(|url| url.trim_end_matches(STREAM)).ok_or("no origin")?;
+    let folder = origin.folder.as_ref().ok_or("no origin")?.path();
+    let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(|e| e.to_string())?.port();
+    let mut relay = Command::new(binary);
+    relay.arg("--server-bind").arg(format!("127.0.0.1:{port}"));
+    relay.arg("--tls-cert").arg(folder.join("cert.pem")).arg("--tls-key").arg(folder.join("key.pem"));
+    relay.args(["--auth-public", "", "--cluster-connect", upstream, "--client-tls-disable-verify"]);
+    let process = Process::spawn(&relay);
+    wait(|| UdpSocket::bind(("127.0.0.1", port)).is_err()).ok_or("it doesn't listen")?;
+    Ok(Server {
+        process,
+        publish: origin.publish.clone(),
+        watch: vec![(Egress::Moq, format!("moqt://127.0.0.1:{port}/{STREAM}"))],
+        admin: None,
+        certificate: origin.certificate.clone(),
+        folder: origin.folder.clone(),
+        upstream: Some(Box::new(origin)),
     })
 }
 
@@ -113,14 +143,19 @@ fn free_port() -> u16 {
 
 /// Returns when somebody answers on `port`.
 fn listening(port: u16) -> Result<(), String> {
+    wait(|| TcpStream::connect(("127.0.0.1", port)).is_ok()).ok_or_else(|| format!("it doesn't listen on port {port}"))
+}
+
+/// Gives up after a while.
+fn wait(mut is_so: impl FnMut() -> bool) -> Option<()> {
     let began = clock::now();
     while began.elapsed() < START_MAX {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Ok(());
+        if is_so() {
+            return Some(());
         }
         thread::park_timeout(Duration::from_millis(20));
     }
-    Err(format!("it doesn't listen on port {port}"))
+    None
 }
 
 const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";

@@ -37,6 +37,8 @@ pub(crate) struct Server {
     /// SHA-256 of the certificate that MoQ viewers meet.
     pub(crate) certificate: Option<String>,
     pub(crate) folder: Option<Arc<TempDir>>,
+    /// What feeds it.
+    pub(crate) upstream: Option<Box<Server>>,
 }
 
 impl Server {
@@ -75,7 +77,7 @@ pub(crate) fn floor(floor: &Floor) -> Server {
         true => vec![(Egress::Flv, url.clone()), (Egress::Rtmp, url)],
         false => vec![(Egress::Moq, url)],
     };
-    Server { process, publish: None, watch, admin: None, certificate: words.next(), folder: None }
+    Server { process, publish: None, watch, admin: None, certificate: words.next(), folder: None, upstream: None }
 }
 
 /// The variable that makes this binary a floor.
@@ -163,6 +165,7 @@ fn serve(folder: &Arc<TempDir>, name: &str, config: &str, certificate: &str) -> 
         certificate: Some(certificate.to_owned()),
         process,
         folder: Some(folder.clone()),
+        upstream: None,
     }
 }
 
