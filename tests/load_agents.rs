@@ -40,7 +40,8 @@ fn agents_take_their_share_and_the_reports_add_up() {
     let dev = Dev::start();
     let ((_one, first), (_two, second)) = (agent(), agent());
     let mut controller = controller(&dev, &[&first, &second], "5");
-    let output = run(40, controller.args(["--fail-if", "frames_lost>0", "--fail-if", "starved>0"]));
+    controller.args(["--events", "2", "--api", &dev.origin.http, "--token", &dev.origin.api_token]);
+    let output = run(40, controller.args(["--fail-if", "frames_lost>0", "--fail-if", "events_lost>0"]));
     let report = report(&output.stdout);
     assert!(output.status.success(), "{}\n{report:#}", text(&output.stderr));
     assert_eq!(report["viewers"]["joined"], 20, "{report:#}");
@@ -51,6 +52,7 @@ fn agents_take_their_share_and_the_reports_add_up() {
         // One machine, one clock.
         assert!(agent["clock_ahead_us"].as_i64().unwrap().abs() < 5_000, "{report:#}");
     }
+    assert!(report["viewers"]["events"].as_u64().unwrap() > 20 * 3, "{report:#}");
     // Half of the viewers measure, wherever they are: 25 pictures a second at least, for some seconds.
     let samples = report["viewers"]["latency_ms"]["samples"].as_u64().unwrap();
     assert!(samples > 10 * 25 * 2, "{report:#}");

@@ -51,16 +51,16 @@ mod viewers;
 
 /// Arguments of `hawker load`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = long_help())]
+#[command(after_help = examples(), after_long_help = long_help())]
 pub struct Args {
-    /// Publish a synthetic stream here, over RTMP; {n} counts the publishers from 0.
+    /// Publish a synthetic stream here, over RTMP; an n in braces counts the publishers from 0.
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
     /// How many publishers, or, without --publish, streams to watch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     publishers: usize,
-    /// Watch this: http://….flv, rtmp://…, https://… or moqt://… (MoQ), with {n} as in --publish. Repeat it, and
-    /// viewers are dealt over the addresses in turn.
+    /// Watch this: http://….flv, rtmp://…, https://… or moqt://… (MoQ), with an n in braces as in --publish. Repeat
+    /// it, and viewers are dealt over the addresses in turn.
     #[arg(long, value_name = "URL")]
     watch: Vec<String>,
     /// The server's certificate, for MoQ where no authority vouches for it.
@@ -130,7 +130,10 @@ Examples:
     hawker load --publish 'rtmp://HOST/live/load-{n}?key=KEY' --publishers 2 --viewers 1000 \\
       --watch 'http://HOST:8080/live/load-{n}.flv' --watch 'rtmp://HOST/live/load-{n}'
   What an existing stream's server does when 5,000 come at once:
-    hawker load --watch http://HOST:8080/live/room.flv --viewers 100 --storm 5000@10 --pid $(pidof hawker)";
+    hawker load --watch http://HOST:8080/live/room.flv --viewers 100 --storm 5000@10 --pid $(pidof hawker)
+  Shared with another machine, on which `hawker load --listen 10.0.0.2:7000` runs, and judged:
+    hawker load --watch http://HOST:8080/live/room.flv --viewers 30000 --agent 10.0.0.2:7000 \\
+      --html report.html --fail-if 'latency_p99_ms>50' --fail-if 'frames_lost>0'";
 
 /// The pace of joining, unless another is asked for.
 const JOINS_PER_S: f64 = 200.0;
@@ -265,7 +268,12 @@ fn save(path: &Path, text: &str) -> Outcome {
 }
 
 fn long_help() -> String {
-    format!("{EXAMPLES}\n\n{}", thresholds::help())
+    format!("{}\n\n{}", examples(), thresholds::help())
+}
+
+/// To clap, {n} in a text is a line's end; a change of style in it, which shows nowhere, keeps it as it is.
+fn examples() -> String {
+    EXAMPLES.replace(plan::PLACE, "{\u{1b}[0mn}")
 }
 
 impl FromStr for Storm {

@@ -108,8 +108,8 @@ fn addresses(report: &Report) -> Markup {
                 thead {
                     tr {
                         th { "Address" } th { "Joined" } th { "Failed" } th { "Lost" } th { "Starved" } th { "Frames" }
-                        th { "Frames lost" } th { "Events" } th { "Events lost" } th { "Join ms p50 / p99" }
-                        th { "Latency ms p50 / p95 / p99 / max" }
+                        th { "Frames lost" } th { "Events" } th { "Events lost" } th { "Join p50 / p99, ms" }
+                        th { "Latency p50 / p95 / p99 / max, ms" }
                     }
                 }
                 tbody {

@@ -61,6 +61,7 @@ impl Agent {
             Err(failed) => {
                 eprintln!("agent {} is lost: {failed}", self.found.address);
                 self.found.lost = Some(failed.to_string());
+                board.tallies().iter().for_each(|tally| tally.lock().playing = 0);
             }
         }
         self.found

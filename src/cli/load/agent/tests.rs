@@ -5,6 +5,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use super::*;
 use crate::{
     cli::load::{
+        events::EventLog,
         media::Mark,
         observer::{Board, Identity, Observer},
         tally::Tally,
@@ -79,6 +80,28 @@ fn latency_is_told_by_the_publisher_s_clock() {
     }
     let latency_us = &board.tallies()[0].lock().latency_us;
     assert!(!latency_us.is_empty() && latency_us.max() < 1_000_000, "{}", latency_us.max());
+}
+
+#[test]
+fn a_viewer_misses_what_was_sent_elsewhere() {
+    let (origin, here) = (EventLog::default(), Arc::new(EventLog::default()));
+    let board = Arc::new(Board::new(1));
+    let identity = Identity { address: 0, is_sampled: false, is_slow: false, events: here.clone() };
+    let mut sent = origin.watch();
+    let mut observer = Observer::new(board.clone(), identity);
+    origin.begin();
+    origin.acknowledge();
+    here.follow(*sent.borrow_and_update());
+    observer.connected();
+    observer.frame(TrackKind::Video, true, None);
+    for _ in 0..3 {
+        origin.begin();
+        origin.acknowledge();
+    }
+    here.follow(*sent.borrow_and_update());
+    assert_eq!((here.begun(), here.acknowledged_before(clock::now())), (4, 4));
+    observer.event(4);
+    assert_eq!(board.tallies()[0].lock().counts.events_lost, 2, "the second and the third");
 }
 
 #[tokio::test]
