@@ -15,7 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::wire::{Answer, Failed, Order, Reader, SILENCE_MAX, Seen, VERSION, Writer};
 pub(super) use self::{controller::Agent, wire::buckets};
-use super::{Args, engine, plan::Plan, usage::Usage};
+use super::{
+    Args, engine,
+    plan::{Leader, Plan},
+    usage::Usage,
+};
 use crate::{
     cli::{Outcome, root_cause},
     clock,
@@ -108,8 +112,8 @@ async fn prepare(mut reader: Reader, mut writer: Writer, stop: CancellationToken
             Order::Start { at_unix_us, ahead_us } => {
                 let Some((args, mut plan)) = planned.take() else { break };
                 let in_us = u64::try_from(at_unix_us.saturating_sub(clock::unix_us())).unwrap_or(0);
-                plan.starts_at = Some(clock::now() + Duration::from_micros(in_us).min(START_MAX));
-                plan.clock_ahead_us = ahead_us;
+                let starts_at = clock::now() + Duration::from_micros(in_us).min(START_MAX);
+                plan.leader = Some(Leader { starts_at, clock_ahead_us: ahead_us });
                 return watch(&args, plan, reader, writer, stop).await;
             }
             Order::Stop => return Ok(()),

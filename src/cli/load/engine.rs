@@ -80,7 +80,7 @@ pub(super) async fn run(
     }
     servers.sample();
     let lead = if agents.is_empty() { Duration::ZERO } else { AGENTS_LEAD };
-    let start = plan.starts_at.unwrap_or_else(|| clock::now() + lead);
+    let start = plan.leader.map_or_else(|| clock::now() + lead, |leader| leader.starts_at);
     let watching = stop.child_token();
     let has_viewers = !plan.visits.is_empty();
     let mut crowd = Crowd::gather(&mut plan, args, start, &watching)?;
@@ -140,7 +140,10 @@ impl Crowd {
         });
         let mut crowd = Self { boards: Vec::new(), threads: TaskTracker::new(), agents: Vec::new() };
         let mut attend = |visits| {
-            let board = Arc::new(Board::new(args.watch.len()).with_clock_ahead(plan.clock_ahead_us));
+            let board = Arc::new(match plan.leader {
+                Some(leader) => Board::far(args.watch.len(), leader.clock_ahead_us),
+                None => Board::new(args.watch.len()),
+            });
             crowd.boards.push(board.clone());
             crowd.threads.track_future(viewers::attend(visits, board, start, stop.clone()))
         };

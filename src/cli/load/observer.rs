@@ -24,6 +24,8 @@ pub(super) struct Board {
     tallies: Vec<Mutex<Tally>>,
     /// How far this machine's clock is ahead of the publisher's.
     clock_ahead_us: i64,
+    /// How late it hears of events, if they are sent elsewhere.
+    hears_late: Option<Duration>,
     /// CPU time of the machine that writes it, if that is another one.
     cpu_us: AtomicU64,
 }
@@ -32,12 +34,12 @@ impl Board {
     /// For so many addresses.
     pub(super) fn new(addresses: usize) -> Self {
         let tallies = (0..addresses).map(|_| Mutex::default()).collect();
-        Self { tallies, clock_ahead_us: 0, cpu_us: AtomicU64::new(0) }
+        Self { tallies, clock_ahead_us: 0, hears_late: None, cpu_us: AtomicU64::new(0) }
     }
 
-    /// The publisher's clock is another one.
-    pub(super) fn with_clock_ahead(self, clock_ahead_us: i64) -> Self {
-        Self { clock_ahead_us, ..self }
+    /// The publisher is elsewhere, and has another clock.
+    pub(super) fn far(addresses: usize, clock_ahead_us: i64) -> Self {
+        Self { clock_ahead_us, hears_late: Some(HEARS_LATE), ..Self::new(addresses) }
     }
 
     /// What another machine has seen in all takes the place of what it had seen before.
@@ -92,6 +94,8 @@ pub(super) struct Observer {
     next_picture: Option<u64>,
     next_sound: Option<u64>,
     next_event: Option<u64>,
+    /// An event acknowledged by then may have been on its way when he joined.
+    excused_until: Option<Instant>,
 }
 
 impl Observer {
@@ -111,6 +115,7 @@ impl Observer {
             next_picture: None,
             next_sound: None,
             next_event: None,
+            excused_until: None,
         };
         observer.tally(|tally| tally.counts.count += 1);
         observer
@@ -164,7 +169,7 @@ impl Observer {
 
     /// One of our events.
     pub(super) fn event(&mut self, number: u64) {
-        let expected = self.next_event.unwrap_or(number);
+        let expected = self.expected_event().unwrap_or(number);
         let lost = number.saturating_sub(expected);
         self.next_event = Some(expected.max(number + 1));
         self.tally(|tally| {
@@ -196,12 +201,18 @@ impl Observer {
         self.is_joined = true;
         // What is sent from now on must come, unless it was on its way already.
         self.next_event = Some(self.identity.events.begun() + 1);
+        self.excused_until = self.board.hears_late.map(|late| self.arrived + late);
         let took = self.arrived.saturating_duration_since(self.began);
         self.tally(|tally| {
             tally.counts.joined += 1;
             tally.playing += 1;
             tally.join_us.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         });
+    }
+
+    fn expected_event(&self) -> Option<u64> {
+        let excused = self.excused_until.map_or(0, |until| self.identity.events.acknowledged_before(until));
+        self.next_event.map(|next| next.max(excused + 1))
     }
 
     fn age_us(&self) -> i64 {
@@ -228,7 +239,7 @@ impl Observer {
             self.feed();
         }
         // A slow viewer's last events may still wait for him to read them.
-        let expected = self.next_event.filter(|_| complete && !self.identity.is_slow);
+        let expected = self.expected_event().filter(|_| complete && !self.identity.is_slow);
         let sent = self.identity.events.acknowledged_before(self.arrived - EVENT_GRACE);
         let lost = expected.map_or(0, |expected| (sent + 1).saturating_sub(expected));
         let joined = u64::from(self.is_joined);
@@ -249,6 +260,8 @@ impl Drop for Observer {
     }
 }
 
+/// What an agent needs to hear of an event, with a machine that is busy at either end.
+const HEARS_LATE: Duration = Duration::from_millis(500);
 const STARVED_AFTER: Duration = Duration::from_secs(2);
 /// An event is on its way to its frame, and to the viewer, for this long at most.
 const EVENT_GRACE: Duration = Duration::from_millis(1500);

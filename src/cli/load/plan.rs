@@ -90,9 +90,16 @@ pub(super) struct Plan {
     pub(super) joined_after: Duration,
     /// When it ends.
     pub(super) ends_after: Duration,
-    /// When it starts, if not as soon as possible.
-    pub(super) starts_at: Option<Instant>,
-    /// How far this machine's clock is ahead of the publisher's.
+    /// Who leads it, if it is another machine.
+    pub(super) leader: Option<Leader>,
+}
+
+/// The machine that leads a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leader {
+    /// When everybody starts.
+    pub(super) starts_at: Instant,
+    /// How far this machine's clock is ahead of that one's.
     pub(super) clock_ahead_us: i64,
 }
 
@@ -134,7 +141,7 @@ impl Plan {
         }
         let streams = if args.events > 0.0 { named(&publish, &targets, &logs)? } else { Vec::new() };
         let Schedule { joined_after, ends_after, .. } = schedule;
-        Ok(Self { publish, streams, logs, visits, joined_after, ends_after, starts_at: None, clock_ahead_us: 0 })
+        Ok(Self { publish, streams, logs, visits, joined_after, ends_after, leader: None })
     }
 }
 
