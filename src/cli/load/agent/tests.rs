@@ -21,7 +21,7 @@ fn asked(arguments: &[&str]) -> (Args, Plan) {
 #[test]
 fn distributions_arrive_as_they_were() {
     let mut tally = Tally::default();
-    (0..1000).for_each(|n| tally.latency_us.saturating_record(n * n));
+    (0..1000).for_each(|n| tally.latency_us.saturating_record_n(n * n, n));
     tally.join_us.saturating_record(81_234);
     tally.counts.frames = 7;
     assert!(tally.fail("refused"));
