@@ -96,7 +96,7 @@ async fn produce(load: Load, mut frame: impl FnMut(u64) -> Bytes, frames: &Sende
         clock.tick().await;
         let payload = frame(number);
         let us = |number: u64| (number * 1_000_000 / u64::from(load.fps)).cast_signed();
-        let keyframe = number % load.group_frames == 0;
+        let keyframe = number.is_multiple_of(load.group_frames);
         let delta_us = if keyframe { us(number) } else { us(number) - us(number - 1) };
         let head = legacy_frame_head(delta_us, us(number), payload.len());
         // Nobody may be there yet.
