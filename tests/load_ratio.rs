@@ -9,7 +9,6 @@ mod common;
 #[path = "../benches/fanout/floor.rs"]
 mod floor;
 #[path = "../benches/fanout/quic_floor.rs"]
-#[allow(unreachable_pub, reason = "it belongs to a bench")]
 mod quic_floor;
 #[path = "../benches/fanout/run.rs"]
 #[allow(dead_code, reason = "the bench uses the rest of it")]

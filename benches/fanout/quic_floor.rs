@@ -31,11 +31,11 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub(crate) struct Load {
     /// Frames a second.
-    pub fps: u32,
+    pub(crate) fps: u32,
     /// Frames of a group.
-    pub group_frames: u64,
+    pub(crate) group_frames: u64,
 }
 
 /// A frame, made once for all.
@@ -49,7 +49,7 @@ struct Shared {
 
 /// Serves subscribers on one thread until the process ends. `ready` is told where, and by which certificate;
 /// `frame` makes the payload of the frame of a number.
-pub fn serve(
+pub(crate) fn serve(
     load: Load,
     frame: impl FnMut(u64) -> Bytes,
     ready: impl FnOnce(SocketAddr, Fingerprint),

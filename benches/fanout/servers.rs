@@ -38,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) certificate: Option<String>,
     pub(crate) folder: Option<Arc<TempDir>>,
     /// What feeds it.
+    #[allow(dead_code, reason = "it feeds the server, and ends with it")]
     pub(crate) upstream: Option<Box<Server>>,
 }
 

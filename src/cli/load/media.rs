@@ -164,7 +164,7 @@ impl Synthetic {
             }
             let number = pictures;
             pictures += 1;
-            let keyframe = number == 0 || (number + shift) % self.gop_frames == 0;
+            let keyframe = number == 0 || (number + shift).is_multiple_of(self.gop_frames);
             Some(Due { track: TrackKind::Video, number, at_us: picture_us, keyframe })
         })
     }

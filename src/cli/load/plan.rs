@@ -177,7 +177,7 @@ impl Schedule {
                 joins_at,
                 leaves_at: STAYS,
                 // Shifted with each round over the streams, so that all of them have their share.
-                is_sampled: !is_slow && (round + round / streams.len()) % sample == 0,
+                is_sampled: !is_slow && (round + round / streams.len()).is_multiple_of(sample),
                 bytes_per_s_max: is_slow.then_some(slow_bytes),
             })
         };

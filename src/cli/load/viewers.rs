@@ -206,7 +206,7 @@ struct Seat {
 async fn read_in_turn(seats: &Mutex<Seats>, all_left: &CancellationToken, stop: &CancellationToken) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !(all_left.is_cancelled() && seats.lock().taken.is_empty()) && !stop.is_cancelled() {
+    while !(stop.is_cancelled() || all_left.is_cancelled() && seats.lock().taken.is_empty()) {
         tick.tick().await;
         seats.lock().turn(clock::now());
     }
