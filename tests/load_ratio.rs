@@ -68,7 +68,13 @@ fn floor_process() {
 
 fn point(egress: Egress, viewers: u32) -> Point {
     let audio_kbit_per_s = if egress == Egress::Moq { 0 } else { 64 };
-    Point { egress, viewers, secs: SECS, shape: Shape { fps: 30, kbit_per_s: 1000, gop_secs: 1, audio_kbit_per_s } }
+    Point {
+        egress,
+        viewers,
+        secs: SECS,
+        prompt: false,
+        shape: Shape { fps: 30, kbit_per_s: 1000, gop_secs: 1, audio_kbit_per_s },
+    }
 }
 
 fn ratio(point: &Point) -> f64 {

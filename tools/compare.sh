@@ -15,4 +15,5 @@ if [[ ! -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
     "${as_root[@]}" apt-get install -qq -y --no-install-recommends nginx libnginx-mod-rtmp ||
         echo "compare: nginx-rtmp can't be had; the table says so" >&2
 fi
-exec cargo bench --locked --bench fanout -- --peers .tools/bin "$@"
+# What viewers that read in turns let a server's kernel merge, viewers on the network don't: so all read at once.
+exec cargo bench --locked --bench fanout -- --peers .tools/bin --prompt --viewers 100,500 "$@"

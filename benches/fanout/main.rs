@@ -52,6 +52,9 @@ struct Args {
     /// hawker's `[egress] profile`.
     #[arg(long)]
     profile: Option<String>,
+    /// Every viewer reads at once, as players do. By default only a sample does, and costs the machine less.
+    #[arg(long)]
+    prompt: bool,
     /// The floor lets sound wait for the next picture.
     #[arg(long)]
     merge: bool,
@@ -124,7 +127,7 @@ impl Args {
         // quinn alone sends no sound.
         let audio_kbit_per_s = if egress == Egress::Moq { 0 } else { 64 };
         let shape = Shape { fps: self.fps, kbit_per_s, gop_secs: 2, audio_kbit_per_s };
-        Point { egress, viewers, secs: self.secs, shape }
+        Point { egress, viewers, secs: self.secs, prompt: self.prompt, shape }
     }
 
     /// Every server at every point of one protocol.

@@ -17,12 +17,15 @@ pub(crate) struct Point {
     pub(crate) egress: Egress,
     pub(crate) viewers: u32,
     pub(crate) secs: u32,
+    /// Every viewer reads at once, as players do; else all but a sample in turns, for which kernels send less.
+    pub(crate) prompt: bool,
     pub(crate) shape: Shape,
 }
 
 impl Point {
     pub(crate) fn label(&self) -> String {
-        format!("{:?}, {} viewers x {} kbit/s", self.egress, self.viewers, self.shape.kbit_per_s)
+        let how = if self.prompt { ", all prompt" } else { "" };
+        format!("{:?}, {} viewers x {} kbit/s{how}", self.egress, self.viewers, self.shape.kbit_per_s)
     }
 }
 
@@ -106,6 +109,9 @@ pub(crate) fn load_command(point: &Point, server: &Server) -> Command {
         ("--pid", server.process.pid()),
     ] {
         command.args([option, &value.to_string()]);
+    }
+    if point.prompt {
+        command.args(["--sample", "1"]);
     }
     if let Some(publish) = &server.publish {
         command.args(["--publish", publish]);
