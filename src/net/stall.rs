@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// A stream whose writes fail with `TimedOut` once the peer has taken not one byte for a while. For those who
-/// leave writing to a library; see [`super::tcp::write_slices`] for the others.
+/// leave writing to a library; viewers of FLV and RTMP have a loop of their own.
 pub struct StallGuard {
     stream: TcpStream,
     stall_max: Duration,
