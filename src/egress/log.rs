@@ -1,13 +1,13 @@
 //! One log line at the start and one at the end of a viewer's session, and its place in the metrics.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{Carriage, Counters, Session};
 use crate::{
     clock::{self, Instant},
     hub::End,
     media::StreamName,
-    observe::metrics::{Metrics, Present, StreamMetrics},
+    observe::metrics::{Delivery, Metrics, Present, StreamMetrics},
 };
 
 /// A viewer's session as operators see it. Dropping it writes the end.
@@ -20,10 +20,9 @@ pub struct SessionLog {
     began: Instant,
     reason: &'static str,
     counters: Counters,
-    /// What of it the metrics know, and since when: all viewers count into the same few places, so each does it
-    /// seldom.
+    /// What of it the metrics know: all viewers count into the same few places, so each does it seldom.
     counted: Counters,
-    counted_at: Instant,
+    delivery: Delivery,
     _present: Present,
 }
 
@@ -43,18 +42,14 @@ impl SessionLog {
             reason: "viewer left",
             counters: Counters::default(),
             counted: Counters::default(),
-            counted_at: clock::now(),
+            delivery: metrics.delivery(protocol),
         }
     }
 
     /// Notes what the viewer has got by now.
     pub fn update(&mut self, session: &Session) {
         self.counters = session.counters();
-        let entered = session.entered();
-        // By the line's clock, which costs nothing to read.
-        if entered.saturating_duration_since(self.counted_at) >= COUNT_INTERVAL {
-            self.counted_at = entered;
-            self.metrics.delivery(self.carriage.protocol(), entered.elapsed());
+        if self.delivery.sample(session.entered()) {
             self.count();
         }
     }
@@ -88,9 +83,6 @@ impl Drop for SessionLog {
         );
     }
 }
-
-/// How often a viewer adds to the metrics, and how long he took to be served is looked at.
-const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The end of a line, in the words of logs and metrics.
 pub fn reason(end: End) -> &'static str {

@@ -16,13 +16,18 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::task;
+use crate::{
+    clock::{self, Instant},
+    task,
+};
 
 /// Seconds: a good disk syncs within 5 ms, and an event has lost its frame after 1 s.
 const COMMIT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 
 /// Seconds: what a node adds is some milliseconds at most, unless its cores or the viewer's link are full.
 const DELIVERY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How a session talks to us: the value of the label `protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,7 +110,7 @@ impl Metrics {
             delivery_seconds: histograms(
                 r,
                 "delivery_seconds",
-                "Time from a frame's entry into the hub to its write to a viewer's socket, sampled.",
+                "Time from the entry into the hub to the write to a viewer or an edge, sampled.",
                 &["protocol"],
                 DELIVERY_BUCKETS,
             ),
@@ -130,9 +135,10 @@ impl Metrics {
         Present::new(self.viewers.with_label_values(&[protocol.as_str()]))
     }
 
-    /// Notes how long a frame took from the hub to a viewer's socket.
-    pub fn delivery(&self, protocol: Protocol, took: Duration) {
-        self.delivery_seconds.with_label_values(&[protocol.as_str()]).observe(took.as_secs_f64());
+    /// Where a session samples how long frames took from the hub to its socket.
+    pub fn delivery(&self, protocol: Protocol) -> Delivery {
+        let seconds = self.delivery_seconds.with_label_values(&[protocol.as_str()]);
+        Delivery { seconds, sampled_at: clock::now() }
     }
 
     /// Counts the end of a session. The reason is a constant of the code, so that labels stay bounded.
@@ -171,6 +177,26 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// A session's samples of how long frames took from the hub to its socket.
+#[derive(Debug)]
+pub struct Delivery {
+    seconds: Histogram,
+    sampled_at: Instant,
+}
+
+impl Delivery {
+    /// To be told of each write, with the time at which what was written entered the hub. True about twice a second:
+    /// then it was looked at, by the line's own clock, which costs nothing to read.
+    pub fn sample(&mut self, entered: Instant) -> bool {
+        let is_due = entered.saturating_duration_since(self.sampled_at) >= SAMPLE_INTERVAL;
+        if is_due {
+            self.sampled_at = entered;
+            self.seconds.observe(entered.elapsed().as_secs_f64());
+        }
+        is_due
     }
 }
 
@@ -321,6 +347,22 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
         }
         drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delivery_is_sampled_twice_a_second() {
+        let metrics = Metrics::new(0, true);
+        let mut delivery = metrics.delivery(Protocol::Flv);
+        let mut samples = 0;
+        for _ in 0..100 {
+            let entered = clock::now();
+            tokio::time::advance(Duration::from_millis(20)).await;
+            samples += u32::from(delivery.sample(entered));
+        }
+        assert_eq!(samples, 3, "in two seconds, of which the first half is the join");
+        let text = metrics.render();
+        assert!(text.contains("hawker_delivery_seconds_bucket{protocol=\"flv\",le=\"0.01\"} 0"), "{text}");
+        assert!(text.contains("hawker_delivery_seconds_bucket{protocol=\"flv\",le=\"0.02\"} 3"), "{text}");
     }
 
     #[test]

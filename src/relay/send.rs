@@ -20,7 +20,7 @@ use crate::{
     clock::{self, Instant},
     hub::{Cursor, End, Read},
     limits::{RING_EVENTS_MAX, VIEWER_STALL_TIMEOUT},
-    observe::metrics::StreamMetrics,
+    observe::metrics::{Delivery, StreamMetrics},
     proto::moq::lite05::{GroupHeader, SubscribeReply, stream_code},
 };
 
@@ -71,6 +71,7 @@ pub(super) struct Sender {
     /// A write that takes longer cuts its group off.
     lag_max: Duration,
     metrics: Arc<StreamMetrics>,
+    delivery: Delivery,
     /// The group being written; its stream is gone if it was cut off.
     group: Option<u64>,
     stream: Option<SendStream>,
@@ -91,10 +92,11 @@ impl Sender {
         track: Track,
         lag_max: Duration,
         metrics: Arc<StreamMetrics>,
+        delivery: Delivery,
     ) -> Self {
         let (group, stream, begun, written, owed) = (None, None, false, Vec::new(), Vec::new());
         let progress = clock::now();
-        Self { link, subscribe, track, lag_max, metrics, group, stream, begun, written, owed, progress }
+        Self { link, subscribe, track, lag_max, metrics, delivery, group, stream, begun, written, owed, progress }
     }
 
     /// Sends what the cursor yields until the stream ends. `reply` is the subscription's own stream.
@@ -106,6 +108,7 @@ impl Sender {
                         self.reply(&mut reply, SubscribeReply::Start { group }).await?;
                     }
                     self.send(entry, group).await?;
+                    self.delivery.sample(cursor.entered());
                 }
                 Ok(Read::Skipped { frames }) => {
                     self.link.counters.frames_skipped.fetch_add(frames, Ordering::Relaxed);

@@ -290,7 +290,8 @@ impl Peer {
             None => cursor,
         };
         let metrics = self.relay.metrics.stream(viewer.stream().name().as_str());
-        let sender = Sender::new(self.link.clone(), request.id, track, self.relay.lag_max, metrics);
+        let delivery = self.relay.metrics.delivery(Protocol::Moq);
+        let sender = Sender::new(self.link.clone(), request.id, track, self.relay.lag_max, metrics, delivery);
         let (ended, sending) = oneshot::channel();
         // A task of its own: a frame wakes this alone, not all that the session waits for.
         let _sender = AbortOnDropHandle::new(task::spawn("moq subscription", async move {
