@@ -24,7 +24,10 @@ pub struct Outlet {
 impl Outlet {
     /// Appends to the queue.
     pub fn push(&mut self, slices: Arc<[Bytes]>) {
-        self.queue.push_back(slices);
+        // What holds nothing could not be written away.
+        if length(&slices) > 0 {
+            self.queue.push_back(slices);
+        }
     }
 
     /// Everything in the queue, as if the socket had taken it.
@@ -49,6 +52,7 @@ impl Outlet {
             let mut parts = [IoSlice::new(&[]); IO_SLICES];
             let parts = self.gather(&mut parts);
             match stream.try_write_vectored(parts) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
@@ -57,13 +61,16 @@ impl Outlet {
         Poll::Ready(Ok(()))
     }
 
-    /// The first slices that are not written yet, as many as fit.
+    /// The first slices that are not written yet, as many as fit. Empty ones take no place: of nothing but those, a
+    /// write would make no progress.
     fn gather<'a, 'p>(&'a self, parts: &'p mut [IoSlice<'a>]) -> &'p [IoSlice<'a>] {
         let (mut skip, mut count) = (self.written, 0);
-        for (part, slice) in parts.iter_mut().zip(self.queue.iter().flat_map(|slices| slices.iter())) {
+        for slice in self.queue.iter().flat_map(|slices| slices.iter()) {
             let skipped = skip.min(slice.len());
             skip -= skipped;
-            *part = IoSlice::new(slice.get(skipped..).unwrap_or_default());
+            let Some(left) = slice.get(skipped..).filter(|left| !left.is_empty()) else { continue };
+            let Some(part) = parts.get_mut(count) else { break };
+            *part = IoSlice::new(left);
             count += 1;
         }
         parts.get(..count).unwrap_or_default()
@@ -73,7 +80,7 @@ impl Outlet {
         self.written += written;
         self.taken += written as u64;
         while let Some(first) = self.queue.front() {
-            let length: usize = first.iter().map(Bytes::len).sum();
+            let length = length(first);
             if self.written < length {
                 return;
             }
@@ -83,17 +90,30 @@ impl Outlet {
     }
 }
 
+fn length(slices: &[Bytes]) -> usize {
+    slices.iter().map(Bytes::len).sum()
+}
+
 /// Slices handed to one `writev`; the kernel takes at most 1,024.
 const IO_SLICES: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use std::time::Duration;
+
+    use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
     use super::*;
 
+    /// As many slices in one piece as a tag of some mebibytes has over RTMP, and as few as most have.
     #[tokio::test]
     async fn slices_arrive_whole_and_in_order() {
+        for slices_each in [3, 300] {
+            timeout(Duration::from_secs(10), arrive(slices_each)).await.expect("written to the end");
+        }
+    }
+
+    async fn arrive(slices_each: usize) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
         let (mut reader, _) = listener.accept().await.expect("accepts");
@@ -101,7 +121,8 @@ mod tests {
         let slices: Vec<Bytes> = (0..2000).map(piece).collect();
         let expected: Vec<u8> = slices.iter().flatten().copied().collect();
         let mut outlet = Outlet::default();
-        slices.chunks(3).for_each(|tag| outlet.push(tag.into()));
+        outlet.push([Bytes::new()].into());
+        slices.chunks(slices_each).for_each(|tag| outlet.push(tag.into()));
         let mut seen = vec![0; expected.len()];
         let writing = std::future::poll_fn(|cx| outlet.poll_write(cx, &stream));
         let (written, read) = tokio::join!(writing, reader.read_exact(&mut seen));
