@@ -45,6 +45,7 @@ pub async fn deliver<E: From<Undelivered>>(
     // What he had taken when it began to run, while a write waits. Most never do, and cost nothing.
     let mut stall: Option<(u64, Pin<Box<Sleep>>)> = None;
     poll_fn(|cx| {
+        let mut was_full = !out.is_empty();
         if let Poll::Ready(end) = peer(cx, &mut out) {
             return Poll::Ready(end);
         }
@@ -72,6 +73,10 @@ pub async fn deliver<E: From<Undelivered>>(
                 }
             }
             log.update(session);
+            if std::mem::take(&mut was_full) {
+                // Answers may wait for an empty outlet.
+                cx.waker().wake_by_ref();
+            }
         }
         // He is far behind and takes what he gets: the others of the shard first.
         cx.waker().wake_by_ref();

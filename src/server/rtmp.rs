@@ -15,7 +15,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, tcp::ReadHalf},
     time::{sleep, timeout},
 };
 
@@ -233,12 +233,13 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let (mut silence, mut heard) = (pin!(sleep(node.rtmp.publisher_silence)), clock::now());
     let end = loop {
         let before = ingest.counters();
-        if let Err(end) = handle_published(node, link, &mut ingest, &mut events) {
-            break end;
-        }
+        let handled = handle_published(node, link, &mut ingest, &mut events);
         let now = ingest.counters();
         stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
         stream.bytes_in.inc_by(now.bytes - before.bytes);
+        if let Err(end) = handled {
+            break end;
+        }
         tokio::select! {
             biased;
             received = link.receive() => match received {
@@ -352,44 +353,62 @@ async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut 
     if let Err(error) = link.session.accept_play() {
         return error.into();
     }
-    // What is half written goes first.
-    if let Err(error) = link.flush().await {
-        return error.into();
-    }
-    let Link { stream, session: protocol, .. } = link;
-    let peer = |cx: &mut Context<'_>, out: &mut Outlet| poll_said(cx, stream, protocol, out);
-    egress::deliver(stream, session, log, node.rtmp.viewer_stall, peer).await
+    let Link { stream, session: protocol, out: half_written, .. } = link;
+    let mut half_written = Some(half_written.split().freeze());
+    let (mut reader, writer) = stream.split();
+    let peer = |cx: &mut Context<'_>, out: &mut Outlet| {
+        // All that was said before the first tag goes before it.
+        if let Some(bytes) = half_written.take() {
+            out.push([bytes].into());
+            answer(protocol, out);
+        }
+        poll_said(cx, &mut reader, protocol, out)
+    };
+    egress::deliver(writer.as_ref(), session, log, node.rtmp.viewer_stall, peer).await
 }
 
 /// Listens to a viewer, and puts the answers between the tags. Ready with his end.
-fn poll_said(cx: &mut Context<'_>, stream: &TcpStream, session: &mut ServerSession, out: &mut Outlet) -> Poll<End> {
+fn poll_said(
+    cx: &mut Context<'_>,
+    reader: &mut ReadHalf<'_>,
+    session: &mut ServerSession,
+    out: &mut Outlet,
+) -> Poll<End> {
     loop {
-        while let Some(bytes) = session.poll_output() {
-            out.push([bytes].into());
+        // Until he takes what he was sent, answers wait in the session, which bounds them.
+        if out.is_empty() {
+            answer(session, out);
         }
         while let Some(event) = session.poll_event() {
             if event == ServerEvent::Closed {
                 return Poll::Ready(End::PeerClosed);
             }
         }
-        if let Err(error) = ready!(stream.poll_read_ready(cx)) {
-            return Poll::Ready(error.into());
-        }
-        if let Err(end) = read(stream, session) {
+        if let Err(end) = ready!(poll_receive(cx, reader, session)) {
             return Poll::Ready(end);
         }
     }
 }
 
-/// Takes what a viewer's socket has. The buffer is on the stack: a silent peer costs none.
-fn read(stream: &TcpStream, session: &mut ServerSession) -> Result<(), End> {
-    let mut buffer = [0; READ_BYTES];
-    match stream.try_read(&mut buffer) {
-        Ok(0) => Err(End::PeerClosed),
-        Ok(read) => Ok(session.handle_bytes(buffer.get(..read).unwrap_or_default())?),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error.into()),
+fn answer(session: &mut ServerSession, out: &mut Outlet) {
+    while let Some(bytes) = session.poll_output() {
+        out.push([bytes].into());
     }
+}
+
+/// Takes what the socket has. The buffer is on the stack of one poll: a peer that is waited for has none.
+fn poll_receive(
+    cx: &mut Context<'_>,
+    reader: &mut (impl AsyncRead + Unpin),
+    session: &mut ServerSession,
+) -> Poll<Result<(), End>> {
+    let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut bytes);
+    ready!(Pin::new(reader).poll_read(cx, &mut buffer))?;
+    Poll::Ready(match buffer.filled() {
+        [] => Err(End::PeerClosed),
+        received => session.handle_bytes(received).map_err(End::from),
+    })
 }
 
 /// A socket and the protocol on it.
@@ -432,17 +451,7 @@ impl Link {
     /// Takes what the socket has, once it has something; what there is to say goes out first. Cancel safe.
     async fn receive(&mut self) -> Result<(), End> {
         self.flush().await?;
-        poll_fn(|context| {
-            // On the stack of one poll: a peer that is waited for has no buffer.
-            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
-            let mut buffer = ReadBuf::uninit(&mut bytes);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-            Poll::Ready(match buffer.filled() {
-                [] => Err(End::PeerClosed),
-                received => self.session.handle_bytes(received).map_err(End::from),
-            })
-        })
-        .await
+        poll_fn(|cx| poll_receive(cx, &mut self.stream, &mut self.session)).await
     }
 
     /// Writes all that the session has to say.

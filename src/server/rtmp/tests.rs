@@ -335,6 +335,24 @@ async fn a_viewer_who_does_not_read_is_dropped_and_the_others_see_everything() {
 }
 
 #[tokio::test]
+async fn a_viewer_who_asks_and_does_not_read_the_answers_is_dropped() {
+    let server = Server::start(config(), timeouts());
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
+    let mut viewer = server.request(ClientMode::Play, "room").await;
+    viewer.see(b"first").await;
+    // More than the sockets between take.
+    publisher.push_frame(frame(40, vec![0; 4 << 20])).expect("current");
+    let Peer { mut stream, server: session, .. } = viewer;
+    // A user control message (type 4) of 6 bytes on chunk stream 2: PingRequest (6) and a time.
+    let pings = [2, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0].repeat(1000);
+    let asks = async { while stream.write_all(&pings).await.is_ok() {} };
+    let (_, ended) = tokio::join!(asks, soon("his end", session));
+    ended.expect("no panic");
+    assert!(server.ended("protocol"), "{}", server.node.metrics.render());
+}
+
+#[tokio::test]
 async fn a_viewer_who_waits_is_served_at_the_first_keyframe_told_if_nobody_comes_and_missed_when_he_leaves() {
     let server = Server::start(config(), timeouts());
     let mut early = server.request(ClientMode::Play, "room").await;
