@@ -1,6 +1,6 @@
 //! Mux once, send many: one muxer per watched stream and output form, shared by all its viewers.
 
-use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout_at};
@@ -29,16 +29,18 @@ pub trait Mux: Send + 'static {
 pub struct Out<'a, T> {
     ring: &'a Ring<T>,
     entered: Instant,
+    has_more: Cell<bool>,
 }
 
 impl<'a, T: Entry> Out<'a, T> {
     /// Into `ring`, made of an item that entered the hub at `entered`.
     pub fn new(ring: &'a Ring<T>, entered: Instant) -> Self {
-        Self { ring, entered }
+        Self { ring, entered, has_more: Cell::new(false) }
     }
 
     /// Appends an entry of `group`.
     pub fn push(&self, entry: T, group: u64) {
+        self.has_more.set(true);
         self.ring.append(entry, group, self.entered);
     }
 }
@@ -157,14 +159,9 @@ async fn run<K: Hash + Eq, M: Mux>(
         Some(running) => running.users.clone(),
         None => return,
     };
-    let mut muxing = Muxing {
-        muxer,
-        cursor: source.ring().cursor(None),
-        ring: &ring,
-        merge: terms.merge,
-        has_video: false,
-        due: None,
-    };
+    let place = Place { pool, key, ring };
+    let cursor = source.ring().cursor(None);
+    let mut muxing = Muxing { muxer, cursor, ring: &place.ring, merge: terms.merge, has_video: false, due: None };
     let mut stop = pin!(terms.stop.cancelled());
     let mut idle = pin!(unused(users.subscribe(), terms.linger));
     loop {
@@ -174,18 +171,31 @@ async fn run<K: Hash + Eq, M: Mux>(
             },
             () = &mut stop => break,
             () = &mut idle => {
-                let mut pool = pool.lock();
+                let mut pool = place.pool.lock();
                 // A viewer may have come between the timer and the lock.
                 if *users.borrow() == 0 {
-                    remove(&mut pool, &key, &ring);
+                    remove(&mut pool, &place.key, &place.ring);
                     break;
                 }
                 idle.set(unused(users.subscribe(), terms.linger));
             }
         }
     }
-    ring.close();
-    remove(&mut pool.lock(), &key, &ring);
+}
+
+/// A running muxer's place in its pool. However it ends, so do its line and its readers, and the next viewer starts
+/// another.
+struct Place<K: Hash + Eq, T: Entry> {
+    pool: Arc<Mutex<HashMap<K, Running<T>>>>,
+    key: K,
+    ring: Arc<Ring<T>>,
+}
+
+impl<K: Hash + Eq, T: Entry> Drop for Place<K, T> {
+    fn drop(&mut self) {
+        self.ring.close();
+        remove(&mut self.pool.lock(), &self.key, &self.ring);
+    }
 }
 
 /// A stream's line on its way through a muxer.
@@ -230,8 +240,12 @@ impl<M: Mux> Muxing<'_, M> {
             self.has_video = head.tracks.video.is_some();
         }
         let due = self.cursor.entered() + self.merge.wait(&entry, self.has_video);
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-        self.muxer.handle_item(entry, group, &Out::new(self.ring, self.cursor.entered()));
+        let out = Out::new(self.ring, self.cursor.entered());
+        self.muxer.handle_item(entry, group, &out);
+        // What is not for these readers doesn't wake them, but a picture releases the sound that waits.
+        if out.has_more.get() || self.due.is_some() {
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        }
     }
 
     fn tell(&mut self) {

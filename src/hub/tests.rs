@@ -1,5 +1,7 @@
 mod events;
 
+use std::task::Poll;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -190,6 +192,53 @@ async fn sound_waits_for_the_next_picture_and_not_for_long() {
     // The first is there when its reader comes, who waits for nothing then.
     assert_eq!(waits(Merge { audio: ms(100), all: ms(100) }, &frames).await, [0, 90, 87, 80, 78, 60]);
     assert_eq!(waits(Merge { audio: ms(0), all: ms(0) }, &frames).await, [0; 6]);
+}
+
+/// Makes something of keyframes alone, and panics at an event.
+struct Keyframes;
+
+impl Mux for Keyframes {
+    type Out = Item;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Item>) {
+        match item {
+            Item::Frame(frame) if frame.keyframe => out.push(Item::Frame(frame), group),
+            Item::Data(_) => panic!("a muxer's fault"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_are_woken_for_what_is_theirs_and_when_their_muxer_panics() {
+    let mut publisher = hub().publish(&name()).expect("slot");
+    let pool = Pool::new(terms(Merge { audio: Duration::ZERO, all: Duration::ZERO }));
+    let muxed = pool.attach(name(), publisher.stream(), || Keyframes);
+    let mut cursor = muxed.cursor(None);
+    let (ended, end) = oneshot::channel();
+    let polls = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = polls.clone();
+    task::spawn("reader", async move {
+        let end = std::future::poll_fn(|cx| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            loop {
+                match cursor.poll_recv(cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(end)) => return Poll::Ready(end),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        ended.send(end.await).expect("asked for");
+    });
+    for ms in 0..10 {
+        publisher.push_frame(frame(ms * 40, ms == 5)).expect("current");
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert_eq!(polls.load(Ordering::Relaxed), 2, "once to begin, once for the keyframe");
+    publisher.push_data(Bytes::from_static(b"amf")).expect("current");
+    assert_eq!(end.await, Ok(End::Closed));
+    assert_eq!(pool.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

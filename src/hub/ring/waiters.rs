@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 use parking_lot::Mutex;
 use slab::Slab;
 
+/// Wakers are dropped and woken outside the lock: one may be the last to hold a task, and with it a reader's seat.
 #[derive(Default)]
 pub(super) struct Waiters {
     seats: Mutex<Slab<Option<Waker>>>,
@@ -20,7 +21,8 @@ impl Waiters {
     }
 
     pub(super) fn leave(&self, seat: usize) {
-        self.seats.lock().try_remove(seat);
+        let waiting = self.seats.lock().try_remove(seat);
+        drop(waiting);
     }
 
     /// Has the task of `cx` woken next time. True if it was waiting already: then there was no wake since it began to,
@@ -28,15 +30,15 @@ impl Waiters {
     pub(super) fn wait(&self, seat: usize, cx: &Context<'_>) -> bool {
         let mut seats = self.seats.lock();
         let Some(waiting) = seats.get_mut(seat) else { return false };
-        let waited = waiting.is_some();
-        match waiting {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waiting = Some(cx.waker().clone()),
+        if waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return true;
         }
-        waited
+        let before = waiting.replace(cx.waker().clone());
+        drop(seats);
+        before.is_some()
     }
 
-    /// Wakes all who wait. Outside the lock: a waker may be the last to hold a task, and with it a reader's seat.
+    /// Wakes all who wait.
     pub(super) fn wake(&self) {
         let wakers: Vec<_> = self.seats.lock().iter_mut().filter_map(|(_, waiting)| waiting.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
