@@ -47,6 +47,8 @@ pub struct Flv {
     pub metrics: Arc<Metrics>,
     /// How long a viewer waits for a publisher before he gets 404.
     pub wait_publisher: Duration,
+    /// A viewer whose socket takes not one byte for this long is dropped.
+    pub viewer_stall: Duration,
 }
 
 /// The route.
@@ -113,13 +115,14 @@ async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, 
     let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
     let mut session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
     let mut head = Some(response_head());
+    let mut unheard = 0;
     let peer = |cx: &mut Context<'_>, out: &mut Outlet| {
         if let Some(head) = head.take() {
             out.push([head].into());
         }
-        poll_left(cx, &stream)
+        poll_left(cx, &stream, &mut unheard)
     };
-    let end: Undelivered = deliver(&stream, &mut session, &mut log, limits::VIEWER_STALL_TIMEOUT, peer).await;
+    let end: Undelivered = deliver(&stream, &mut session, &mut log, flv.viewer_stall, peer).await;
     log.ends(match end {
         Undelivered::Line(end) => reason(end),
         Undelivered::Stopping => "server stops",
@@ -128,15 +131,15 @@ async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, 
     });
 }
 
-/// The viewer's end. What he says after his request is not listened to.
-fn poll_left(cx: &mut Context<'_>, stream: &TcpStream) -> Poll<Undelivered> {
+/// The viewer's end. What he says after his request is not listened to, and too much of it ends him.
+fn poll_left(cx: &mut Context<'_>, stream: &TcpStream, unheard: &mut usize) -> Poll<Undelivered> {
     loop {
         if let Err(error) = ready!(stream.poll_read_ready(cx)) {
             return Poll::Ready(error.into());
         }
         match stream.try_read(&mut [0; 512]) {
-            Ok(0) => return Poll::Ready(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-            Ok(_) => {}
+            Ok(read) if read > 0 && *unheard < limits::HTTP_BODY_BYTES_MAX => *unheard += read,
+            Ok(_) => return Poll::Ready(io::Error::from(io::ErrorKind::ConnectionReset).into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Poll::Ready(error.into()),
         }

@@ -20,6 +20,7 @@ use crate::{
         Egress,
         flv::{self, Flv},
     },
+    limits,
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
@@ -31,6 +32,7 @@ pub(super) fn viewer_routes(node: &Arc<Node>, egress: Arc<Egress>, with_admin: b
         failed_auth: node.failed_auth.clone(),
         metrics: node.metrics.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
+        viewer_stall: limits::VIEWER_STALL_TIMEOUT,
     };
     let routes = console::router().merge(flv::router(Arc::new(flv)));
     if with_admin {
@@ -65,3 +67,6 @@ async fn readyz(State(node): State<Arc<Node>>) -> impl IntoResponse {
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))),
     }
 }
+
+#[cfg(test)]
+mod tests;
