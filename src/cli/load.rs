@@ -91,7 +91,7 @@ pub struct Args {
     events: f64,
     #[command(flatten)]
     api: api::Access,
-    /// Each Nth viewer is read promptly and measures latency [default: so that about 50 do].
+    /// Each Nth viewer is read promptly and measures latency [default: so that about 25 do].
     #[arg(long, value_name = "N", value_parser = parse_count)]
     sample: Option<usize>,
     /// Observe CPU and memory of this process of this machine: the server. Repeat it for several.

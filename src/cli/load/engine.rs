@@ -105,6 +105,12 @@ pub(super) async fn run(
     let watched = args.watch.iter().map(|url| redact(url)).zip(take(&crowd.boards)).collect();
     let agents = crowd.agents().await;
     let publishers = counts.lock().clone();
+    if publishers.late_ms_max > LATE_MS_MAX {
+        eprintln!(
+            "frames were sent up to {} ms late: the load is more than this machine can make",
+            publishers.late_ms_max
+        );
+    }
     let secs = clock::now().saturating_duration_since(began).as_secs_f64();
     Ok(Findings { report: Report { began_unix_ms, secs, publishers, agents, ..look.finish() }, watched })
 }
@@ -292,6 +298,8 @@ impl Look {
 
 /// Agents learn of the start so long before it.
 const AGENTS_LEAD: Duration = Duration::from_millis(500);
+/// Sent later than this, frames say more of the load generator than of the server.
+const LATE_MS_MAX: u64 = 250;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 /// The steady part begins so long after the last viewer should have joined.
 const SETTLING: Duration = Duration::from_secs(1);

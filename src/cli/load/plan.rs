@@ -292,7 +292,7 @@ pub(super) const PLACE: &str = "{n}";
 /// Longer than any run.
 const STAYS: Duration = Duration::from_secs(7 * 86_400);
 /// How many viewers measure latency, unless told otherwise.
-const SAMPLED_VIEWERS: usize = 50;
+const SAMPLED_VIEWERS: usize = 25;
 /// Descriptors for everything but publishers and viewers.
 const DESCRIPTORS_SPARE: usize = 64;
 const VISITS_MAX: usize = 1_000_000;

@@ -89,12 +89,14 @@ async fn feed(client: &mut Client, media: &Synthetic, phase: f64, counts: &Mutex
         if let Ok(over) = over.await {
             return over;
         }
+        let late = clock::now().saturating_duration_since(at);
         let tag = media.tag(&due, clock::unix_us());
         // RTMP's timestamps wrap at 32 bits.
         client.send((due.at_us / 1000) as u32, &tag)?;
         let mut counts = counts.lock();
         counts.frames += 1;
         counts.bytes += u64::from(tag.length());
+        counts.late_ms_max = counts.late_ms_max.max(u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
     }
     Ok(())
 }

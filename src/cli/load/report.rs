@@ -48,6 +48,8 @@ pub struct Publishers {
     pub frames: u64,
     /// Bytes sent.
     pub bytes: u64,
+    /// How late the latest frame was sent: much of it, and the load generator itself was too slow.
+    pub late_ms_max: u64,
     /// Events that the server acknowledged.
     pub events: u64,
     /// Events that it refused, or never answered.
