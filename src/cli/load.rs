@@ -97,7 +97,7 @@ pub struct Args {
     /// Observe CPU and memory of this process of this machine: the server. Repeat it for several.
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
-    /// Threads for the viewers that aren't sampled.
+    /// Threads for the publishers, and as many for the viewers that aren't sampled.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     threads: usize,
     /// Write the report as JSON; - is stdout.

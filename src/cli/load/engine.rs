@@ -55,7 +55,7 @@ pub(super) enum Failed {
     NoPublisher,
     #[error(transparent)]
     Process(#[from] super::usage::NoProcess),
-    #[error("no thread for viewers: {0}")]
+    #[error("no thread: {0}")]
     Thread(#[from] io::Error),
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn run(
     let counts = Arc::new(Mutex::new(Publishers::default()));
     let publishers = plan.publish.len() as u64;
     let media = Arc::new(Synthetic::new(&args.shape));
-    let on_air = publish::begin(std::mem::take(&mut plan.publish), media, counts.clone()).await;
+    let on_air = publish::begin(std::mem::take(&mut plan.publish), media, counts.clone(), args.threads).await?;
     if publishers > 0 && counts.lock().failed == publishers {
         return Err(Failed::NoPublisher);
     }
@@ -138,12 +138,6 @@ impl Crowd {
     fn gather(plan: &mut Plan, args: &Args, start: Instant, stop: &CancellationToken) -> io::Result<Self> {
         let visits = std::mem::take(&mut plan.visits);
         let (sampled, others): (Vec<_>, Vec<_>) = visits.into_iter().partition(|visit| visit.is_sampled);
-        let mut parts = vec![Vec::new(); args.threads];
-        others.into_iter().enumerate().for_each(|(nth, visit)| {
-            if let Some(part) = parts.get_mut(nth % args.threads) {
-                part.push(visit);
-            }
-        });
         let mut crowd = Self { boards: Vec::new(), threads: TaskTracker::new(), agents: Vec::new() };
         let mut attend = |visits| {
             let board = Arc::new(match plan.leader {
@@ -154,10 +148,8 @@ impl Crowd {
             crowd.threads.track_future(viewers::attend(visits, board, start, stop.clone()))
         };
         task::spawn("sampled viewers", attend(sampled));
-        for part in parts {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let attending = attend(part);
-            thread::Builder::new().name("viewers".into()).spawn(move || runtime.block_on(attending))?;
+        for part in deal(others, args.threads) {
+            on_thread("viewers", attend(part))?;
         }
         crowd.threads.close();
         Ok(crowd)
@@ -185,6 +177,24 @@ impl Crowd {
     async fn dispersed(&self) {
         self.threads.wait().await;
     }
+}
+
+/// Runs `work` on a thread of its own.
+pub(super) fn on_thread(name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
+/// Deals things in turn.
+pub(super) fn deal<T>(things: impl IntoIterator<Item = T>, hands: usize) -> Vec<Vec<T>> {
+    let mut dealt: Vec<Vec<T>> = (0..hands).map(|_| Vec::new()).collect();
+    for (nth, thing) in things.into_iter().enumerate() {
+        if let Some(hand) = dealt.get_mut(nth % hands) {
+            hand.push(thing);
+        }
+    }
+    dealt
 }
 
 /// What the boards say together, for each address. What is recent is taken from them.

@@ -1,6 +1,6 @@
 //! Publishers: synthetic streams over RTMP.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -8,7 +8,11 @@ use tokio::time::timeout_at;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{media::Synthetic, report::Publishers};
+use super::{
+    engine::{deal, on_thread},
+    media::Synthetic,
+    report::Publishers,
+};
 use crate::{
     cli::rtmp::{Client, Failed},
     clock,
@@ -18,33 +22,36 @@ use crate::{
 };
 
 /// Publishers on air.
+#[derive(Clone)]
 pub(super) struct OnAir {
+    media: Arc<Synthetic>,
+    counts: Arc<Mutex<Publishers>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Connects them all; returns when each has been accepted or refused.
-pub(super) async fn begin(urls: Vec<Url>, media: Arc<Synthetic>, counts: Arc<Mutex<Publishers>>) -> OnAir {
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let all = urls.len().max(1) as f64;
-    counts.lock().count = urls.len() as u64;
-    let connecting = stream::iter(urls.into_iter().enumerate()).for_each_concurrent(CONNECTING_MAX, |(nth, url)| {
-        let (stop, tasks, media, counts) = (stop.clone(), tasks.clone(), media.clone(), counts.clone());
-        async move {
-            match Client::connect(&url, ClientMode::Publish).await {
-                Ok(client) => {
-                    let phase = nth as f64 / all;
-                    task::spawn("publisher", tasks.track_future(publish(client, url, media, phase, counts, stop)));
-                }
-                Err(failed) => {
-                    eprintln!("a publisher failed: {}: {failed}", redact(url.as_str()));
-                    counts.lock().failed += 1;
-                }
-            }
-        }
-    });
-    connecting.await;
-    OnAir { stop, tasks }
+/// Connects them all, on so many threads; returns when each has been accepted or refused.
+pub(super) async fn begin(
+    urls: Vec<Url>,
+    media: Arc<Synthetic>,
+    counts: Arc<Mutex<Publishers>>,
+    threads: usize,
+) -> io::Result<OnAir> {
+    let on_air = OnAir { media, counts, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+    let (connecting, all) = (TaskTracker::new(), urls.len());
+    on_air.counts.lock().count = all as u64;
+    let phased = urls.into_iter().enumerate().map(|(nth, url)| (nth as f64 / all as f64, url));
+    for part in deal(phased, threads.min(all)) {
+        let connected = connecting.track_future(on_air.clone().connect(part));
+        let tasks = on_air.tasks.clone();
+        on_thread("publishers", async move {
+            connected.await;
+            tasks.wait().await;
+        })?;
+    }
+    connecting.close();
+    connecting.wait().await;
+    Ok(on_air)
 }
 
 impl OnAir {
@@ -54,23 +61,32 @@ impl OnAir {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
 
-async fn publish(
-    mut client: Client,
-    url: Url,
-    media: Arc<Synthetic>,
-    phase: f64,
-    counts: Arc<Mutex<Publishers>>,
-    stop: CancellationToken,
-) {
-    match stop.run_until_cancelled(feed(&mut client, &media, phase, &counts)).await {
-        Some(Err(failed)) => {
-            eprintln!("a publisher was lost: {}: {failed}", redact(url.as_str()));
-            counts.lock().lost += 1;
+    async fn connect(self, urls: Vec<(f64, Url)>) {
+        let connecting = stream::iter(urls).for_each_concurrent(CONNECTING_MAX, async |(phase, url)| {
+            match Client::connect(&url, ClientMode::Publish).await {
+                Ok(client) => {
+                    let publishing = self.clone().publish(client, url, phase);
+                    task::spawn("publisher", self.tasks.track_future(publishing));
+                }
+                Err(failed) => {
+                    eprintln!("a publisher failed: {}: {failed}", redact(url.as_str()));
+                    self.counts.lock().failed += 1;
+                }
+            }
+        });
+        connecting.await;
+    }
+
+    async fn publish(self, mut client: Client, url: Url, phase: f64) {
+        match self.stop.run_until_cancelled(feed(&mut client, &self.media, phase, &self.counts)).await {
+            Some(Err(failed)) => {
+                eprintln!("a publisher was lost: {}: {failed}", redact(url.as_str()));
+                self.counts.lock().lost += 1;
+            }
+            // The server may have gone first.
+            Some(Ok(())) | None => drop(client.close().await),
         }
-        // The server may have gone first.
-        Some(Ok(())) | None => drop(client.close().await),
     }
 }
 
@@ -101,5 +117,5 @@ async fn feed(client: &mut Client, media: &Synthetic, phase: f64, counts: &Mutex
     Ok(())
 }
 
-/// Servers bound how many strangers an address may send them at once.
-const CONNECTING_MAX: usize = 32;
+/// A thread's. Servers bound how many strangers an address may send them at once.
+const CONNECTING_MAX: usize = 16;
