@@ -7,6 +7,7 @@
 
 mod common;
 #[path = "../benches/fanout/floor.rs"]
+#[allow(dead_code, reason = "the bench uses the rest of it")]
 mod floor;
 #[path = "../benches/fanout/quic_floor.rs"]
 mod quic_floor;
@@ -79,7 +80,7 @@ fn point(egress: Egress, viewers: u32) -> Point {
 
 fn ratio(point: &Point) -> f64 {
     let quic = point.egress == Egress::Moq;
-    let floor = servers::floor(&Floor { quic, merge: false, shape: point.shape.clone() });
+    let floor = servers::floor(&Floor { quic, merge: true, shape: point.shape.clone() });
     let floor = Figures::of(&report_of(&mut load_command(point, &floor)).unwrap());
     let server = servers::hawker(&Settings { shards: 1, profile: None });
     let mut command = load_command(point, &server);

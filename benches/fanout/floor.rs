@@ -1,5 +1,5 @@
-//! The least that fan-out costs. Over TCP: one thread, no runtime, one bare `writev` of shared bytes a frame and
-//! viewer. Over QUIC: quinn alone. What a server needs above this is its own.
+//! The least that fan-out costs. Over TCP: one thread, no runtime, one bare `writev` of shared bytes a picture and
+//! viewer, with the sound that came before it. Over QUIC: quinn alone. What a server needs above this is its own.
 
 use std::{
     error::Error,
@@ -26,9 +26,20 @@ use crate::quic_floor;
 pub(crate) struct Floor {
     /// quinn rather than TCP.
     pub(crate) quic: bool,
-    /// Sound waits for the next picture and goes with it.
+    /// Sound waits for the next picture and goes with it, as it does at hawker; else each is a write of its own.
     pub(crate) merge: bool,
     pub(crate) shape: Shape,
+}
+
+impl Floor {
+    /// What it is called in a table.
+    pub(crate) fn name(&self) -> &'static str {
+        match (self.quic, self.merge) {
+            (true, _) => "floor",
+            (false, true) => "floor, merged",
+            (false, false) => "floor, unmerged",
+        }
+    }
 }
 
 /// Serves until the process ends; prints where.

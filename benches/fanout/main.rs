@@ -55,9 +55,9 @@ struct Args {
     /// Every viewer reads at once, as players do. By default only a sample does, and costs the machine less.
     #[arg(long)]
     prompt: bool,
-    /// The floor lets sound wait for the next picture.
+    /// The floor writes sound as it comes. By default it goes with the next picture, as hawker's does.
     #[arg(long)]
-    merge: bool,
+    no_merge: bool,
     /// Measure other servers too; those that cargo installs are in this folder.
     #[arg(long, value_name = "FOLDER")]
     peers: Option<PathBuf>,
@@ -146,9 +146,10 @@ impl Args {
 
     /// The floor, hawker and the peers in turn, so that what disturbs the machine disturbs them alike.
     fn compare(&self, point: Point, table: &mut Table) {
-        let floor = floor::Floor { quic: point.egress == Egress::Moq, merge: self.merge, shape: point.shape.clone() };
+        let floor =
+            floor::Floor { quic: point.egress == Egress::Moq, merge: !self.no_merge, shape: point.shape.clone() };
         let peers = self.peers.as_ref().map(|_| Peer::of(point.egress)).unwrap_or_default();
-        let mut runs = vec![("floor", Ok(Vec::new())), ("hawker", Ok(Vec::new()))];
+        let mut runs = vec![(floor.name(), Ok(Vec::new())), ("hawker", Ok(Vec::new()))];
         runs.extend(peers.iter().map(|peer| (peer.name(), Ok(Vec::new()))));
         for round in 0..self.rounds {
             for (nth, (name, figures)) in runs.iter_mut().enumerate() {

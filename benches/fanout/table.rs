@@ -35,7 +35,7 @@ impl Table {
     pub(crate) fn add(&mut self, case: &str, runs: Vec<(&str, Result<Vec<Figures>, String>)>) {
         println!("\n{case}");
         println!(
-            "  {:<14} {:>9} {:>7} {:>7} {:>8} {:>15} {:>8} {:>11} {:>9} {:>6} {:>9}",
+            "  {:<16} {:>9} {:>7} {:>7} {:>8} {:>15} {:>8} {:>11} {:>9} {:>6} {:>9}",
             "",
             "us/frame",
             "x first",
@@ -58,7 +58,7 @@ impl Table {
                     Row { figures: Some(figures), of_first, ..Row::new(case, server) }
                 }
                 Err(why) => {
-                    println!("  {server:<14} {why}");
+                    println!("  {server:<16} {why}");
                     Row { why_not: Some(why), ..Row::new(case, server) }
                 }
             };
@@ -80,7 +80,7 @@ impl Row {
 
 fn print(server: &str, figures: &Figures, of_first: Option<f64>) {
     println!(
-        "  {server:<14} {:>9.2} {:>7.2} {:>7.1} {:>8.0} {:>7.1} {:>7.1} {:>8.1} {:>11.1} {:>9.2} {:>6.0} {:>9.0}",
+        "  {server:<16} {:>9.2} {:>7.2} {:>7.1} {:>8.0} {:>7.1} {:>7.1} {:>8.1} {:>11.1} {:>9.2} {:>6.0} {:>9.0}",
         figures.us_per_frame,
         of_first.unwrap_or(f64::NAN),
         figures.cpu_percent,
