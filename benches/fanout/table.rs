@@ -31,7 +31,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Prints a case. Its first server is what the others are compared with.
+    /// Prints a case. Its first server is what the others are compared with; if it failed, nothing is.
     pub(crate) fn add(&mut self, case: &str, runs: Vec<(&str, Result<Vec<Figures>, String>)>) {
         println!("\n{case}");
         println!(
@@ -49,11 +49,13 @@ impl Table {
             "gaps"
         );
         let mut first = None;
-        for (server, runs) in runs {
+        for (nth, (server, runs)) in runs.into_iter().enumerate() {
             let row = match runs.map(|runs| Figures::median(&runs)) {
                 Ok(figures) => {
-                    let first = *first.get_or_insert(figures.us_per_frame);
-                    let of_first = (first > 0.0).then(|| figures.us_per_frame / first);
+                    if nth == 0 {
+                        first = Some(figures.us_per_frame).filter(|us| *us > 0.0);
+                    }
+                    let of_first = first.map(|first| figures.us_per_frame / first);
                     print(server, &figures, of_first);
                     Row { figures: Some(figures), of_first, ..Row::new(case, server) }
                 }
@@ -80,9 +82,9 @@ impl Row {
 
 fn print(server: &str, figures: &Figures, of_first: Option<f64>) {
     println!(
-        "  {server:<16} {:>9.2} {:>7.2} {:>7.1} {:>8.0} {:>7.1} {:>7.1} {:>8.1} {:>11.1} {:>9.2} {:>6.0} {:>9.0}",
+        "  {server:<16} {:>9.2} {:>7} {:>7.1} {:>8.0} {:>7.1} {:>7.1} {:>8.1} {:>11.1} {:>9.2} {:>6.0} {:>9.0}",
         figures.us_per_frame,
-        of_first.unwrap_or(f64::NAN),
+        of_first.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}")),
         figures.cpu_percent,
         figures.mbit_per_s,
         figures.latency_ms_p50,
