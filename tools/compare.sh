@@ -16,4 +16,4 @@ if [[ ! -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
         echo "compare: nginx-rtmp can't be had; the table says so" >&2
 fi
 # What viewers that read in turns let a server's kernel merge, viewers on the network don't: so all read at once.
-exec cargo bench --locked --bench fanout -- --peers .tools/bin --prompt --viewers 100,500 "$@"
+exec cargo bench --locked --bench fanout -- --peers .tools/bin --prompt "$@"

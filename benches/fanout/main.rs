@@ -31,7 +31,8 @@ use table::{Row, Table};
 struct Args {
     /// What to measure [default: flv rtmp moq].
     cases: Vec<Case>,
-    /// Viewers; several, separated by commas, make several points [default: 200,1000; 50,300 over MoQ].
+    /// Viewers; several, separated by commas, make several points [default: 200,1000, or 100,500
+    /// beside `--peers`; 50,100 over MoQ].
     #[arg(long, value_delimiter = ',')]
     viewers: Vec<u32>,
     /// Kilobits a second of the stream [default: 1000; 1000,6000 over MoQ, which are pictures of 4 and 25 KB].
@@ -137,8 +138,9 @@ impl Args {
             ([], _) => tcp.to_vec(),
             (given, _) => given.to_vec(),
         };
+        let tcp_viewers: &[u32] = if self.peers.is_some() { &[100, 500] } else { &[200, 1000] };
         for kbit in or(&self.kbit, &[1000], &[1000, 6000]) {
-            for viewers in or(&self.viewers, &[200, 1000], &[50]) {
+            for viewers in or(&self.viewers, tcp_viewers, &[50, 100]) {
                 self.compare(self.point(egress, viewers, kbit), table);
             }
         }
