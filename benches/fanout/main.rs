@@ -42,10 +42,10 @@ struct Args {
     #[arg(long, default_value_t = 30)]
     fps: u32,
     /// How long each run takes.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..=75))]
     secs: u32,
     /// Runs of each server, in turn; medians count.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// hawker's shards; 0: one a core.
     #[arg(long, default_value_t = 1)]
