@@ -39,10 +39,10 @@ fn everything_arrives_at_the_recorded_cost() {
     for (name, egress, viewers) in [("flv", Egress::Flv, 200), ("rtmp", Egress::Rtmp, 100), ("moq", Egress::Moq, 30)] {
         let point = point(egress, viewers);
         let bound = recorded.get(name).map_or(f64::INFINITY, |ratio| ratio * WORSE);
-        let mut ratio = ratio(&point);
+        let mut ratio = measure(&point);
         if ratio > bound {
             // Something else may have had the machine.
-            ratio = ratio.min(self::ratio(&point));
+            ratio = ratio.min(measure(&point));
         }
         now.insert(name, ratio);
     }
@@ -81,7 +81,8 @@ fn point(egress: Egress, viewers: u32) -> Point {
     }
 }
 
-fn ratio(point: &Point) -> f64 {
+/// CPU a frame and viewer, of the floor's.
+fn measure(point: &Point) -> f64 {
     let quic = point.egress == Egress::Moq;
     let floor = servers::floor(&Floor { quic, merge: true, shape: point.shape.clone() });
     let floor = report_of(&mut load_command(point, &floor)).unwrap();
