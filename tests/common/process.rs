@@ -37,11 +37,11 @@ impl Process {
         Self { name, child, stdout, stderr }
     }
 
-    /// The id of the process itself, past timeout(1), once it has begun.
+    /// The id of the process itself, past timeout(1), while it runs.
     pub(crate) fn pid(&self) -> u32 {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it has begun")
+        children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it runs")
     }
 
     /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
@@ -53,10 +53,8 @@ impl Process {
 
     /// SIGTERM; gives the exit status once the process has ended by itself.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id();
         // Past timeout(1), which would give it only a second.
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        Command::new("kill").arg("-TERM").args(children.split_whitespace()).status().unwrap();
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
         self.child.wait().unwrap().code()
     }
 
