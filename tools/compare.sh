@@ -12,7 +12,9 @@ done
 if [[ ! -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
     as_root=()
     ((EUID == 0)) || as_root=(sudo)
-    "${as_root[@]}" apt-get install -qq -y --no-install-recommends nginx libnginx-mod-rtmp ||
+    "${as_root[@]}" apt-get update -qq &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qq -y --no-install-recommends nginx libnginx-mod-rtmp ||
         echo "compare: nginx-rtmp can't be had; the table says so" >&2
 fi
 # What viewers that read in turns let a server's kernel merge, viewers on the network don't: so all read at once.
