@@ -1,9 +1,9 @@
-# make run    from a fresh checkout to a running server with a sample stream
-# make test   everything CI runs (.ci/run only calls it)
-# make bench  what an event, a frame on the wire and a step of the hub cost
-# make compare  the same load on other servers, as one table
+# make run            from a fresh checkout to a running server with a sample stream
+# make test           everything CI runs (.ci/run only calls it)
+# make bench          what an event, a frame on the wire and a step of the hub cost
+# make compare        the same load on other servers, as one table
 # make record-ratios  what the load of tests/load_ratio.rs costs from now on
-# make setup  what the tests need and this machine lacks
+# make setup          what the tests need and this machine lacks
 
 # nextest and cargo-deny live in the tree when the machine has none.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
