@@ -91,9 +91,13 @@ impl Figures {
     }
 }
 
-/// Runs the load generator once.
+/// Runs the load generator once, for long enough that costs can be told.
 pub(crate) fn load(point: &Point, server: &Server) -> Result<Report, String> {
-    report_of(&mut load_command(point, server))
+    let report = report_of(&mut load_command(point, server))?;
+    if report.steady.frames == 0 {
+        return Err(format!("nothing to measure after the last join; {} s may be too few", point.secs));
+    }
+    Ok(report)
 }
 
 /// The load generator, as it is told of all that is in `point` and `server`.
