@@ -69,6 +69,9 @@ fn viewers_of_flv_and_rtmp_at_origin_and_edge_get_every_frame_and_event() {
     assert_eq!((each.len(), each.iter().sum::<u64>()), (2, count));
     let steady = &report["steady"];
     assert!(steady["secs"].as_f64().unwrap() > 1.0 && steady["frames"].as_u64().unwrap() > 0, "{steady}");
+    // Two publishers, 77 frames a second each.
+    let sent = steady["publisher_frames"].as_u64().unwrap() as f64 / steady["secs"].as_f64().unwrap();
+    assert!((120.0..190.0).contains(&sent) && steady["publisher_bytes"].as_u64() > Some(0), "{sent}: {steady}");
     assert_eq!(report["servers"][0]["pid"], std::process::id());
     assert!(report["series"].as_array().unwrap().len() >= 8);
 }

@@ -85,7 +85,7 @@ pub(super) async fn run(
     let has_viewers = !plan.visits.is_empty();
     let mut crowd = Crowd::gather(&mut plan, args, start, &watching)?;
     crowd.join(agents, &plan, args, start, &watching);
-    let mut look = Look::new(start, &plan, servers);
+    let mut look = Look::new(start, &plan, servers, counts.clone());
     let sending = send_events(args, &plan, api, &counts);
     let mut every = interval_at(start + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     let ends_at = start + plan.ends_after;
@@ -215,6 +215,7 @@ struct Look {
     start: Instant,
     steady_from: Instant,
     servers: Servers,
+    publishers: Arc<Mutex<Publishers>>,
     began: Seen,
     last: Seen,
     steady: Option<Seen>,
@@ -228,17 +229,28 @@ struct Seen {
     frames: u64,
     bytes: u64,
     joined: u64,
+    publisher_frames: u64,
+    publisher_bytes: u64,
     client_cpu_us: u64,
     server_cpu_us: u64,
 }
 
 impl Look {
-    fn new(start: Instant, plan: &Plan, mut servers: Servers) -> Self {
+    fn new(start: Instant, plan: &Plan, mut servers: Servers, publishers: Arc<Mutex<Publishers>>) -> Self {
         let server_cpu_us = servers.sample();
         let client_cpu_us = Usage::own().cpu_us;
-        let began = Seen { at: start, frames: 0, bytes: 0, joined: 0, client_cpu_us, server_cpu_us };
+        let began = Seen {
+            at: start,
+            frames: 0,
+            bytes: 0,
+            joined: 0,
+            publisher_frames: 0,
+            publisher_bytes: 0,
+            client_cpu_us,
+            server_cpu_us,
+        };
         let steady_from = start + plan.joined_after + SETTLING;
-        Self { start, steady_from, servers, began, last: began, steady: None, series: Vec::new() }
+        Self { start, steady_from, servers, publishers, began, last: began, steady: None, series: Vec::new() }
     }
 
     /// Looks again and again.
@@ -257,11 +269,17 @@ impl Look {
     fn once(&mut self, boards: &[Arc<Board>], on_sample: &mut impl FnMut(&Sample, &Tally, &[Tally])) {
         let (watched, mut all) = (take(boards), Tally::default());
         watched.iter().for_each(|tally| all.merge(tally));
+        let (publisher_frames, publisher_bytes) = {
+            let publishers = self.publishers.lock();
+            (publishers.frames, publishers.bytes)
+        };
         let now = Seen {
             at: clock::now(),
             frames: all.counts.frames,
             bytes: all.counts.bytes,
             joined: all.counts.joined,
+            publisher_frames,
+            publisher_bytes,
             client_cpu_us: Usage::own().cpu_us + boards.iter().map(|board| board.cpu_us()).sum::<u64>(),
             server_cpu_us: self.servers.sample(),
         };
@@ -293,6 +311,8 @@ impl Look {
             secs: end.at.saturating_duration_since(since.at).as_secs_f64(),
             frames: end.frames - since.frames,
             bytes: end.bytes - since.bytes,
+            publisher_frames: end.publisher_frames - since.publisher_frames,
+            publisher_bytes: end.publisher_bytes - since.publisher_bytes,
             client_cpu_us: end.client_cpu_us - since.client_cpu_us,
             server_cpu_us: end.server_cpu_us - since.server_cpu_us,
         };

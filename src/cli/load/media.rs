@@ -144,12 +144,6 @@ impl Synthetic {
         Duration::from_micros(1_000_000 / self.fps)
     }
 
-    /// Frames a second of both tracks together.
-    pub fn frames_per_s(&self) -> f64 {
-        let sound = if self.sound_bytes == 0 { 0.0 } else { f64::from(self.sample_rate) / SAMPLES_PER_FRAME as f64 };
-        self.fps as f64 + sound
-    }
-
     /// The frames in the order of their times, without end. The second keyframe comes `phase` (0 to 1) of a group
     /// early, so that many streams don't have theirs at once.
     pub fn frames(&self, phase: f64) -> impl Iterator<Item = Due> + '_ {

@@ -242,6 +242,7 @@ mod tests {
                 bytes: 1_750_000_000,
                 client_cpu_us: 420_000,
                 server_cpu_us: 2_100_000,
+                ..Steady::default()
             },
             servers: vec![ServerUse {
                 pid: 71,

@@ -136,6 +136,10 @@ pub struct Steady {
     pub frames: u64,
     /// Bytes that viewers received in it.
     pub bytes: u64,
+    /// Frames that publishers sent in it.
+    pub publisher_frames: u64,
+    /// Bytes that publishers sent in it.
+    pub publisher_bytes: u64,
     /// CPU time of the load generator in it, microseconds.
     pub client_cpu_us: u64,
     /// CPU time of the observed servers in it, microseconds.

@@ -45,6 +45,7 @@ fn report() -> Report {
             bytes: 3_000_000_000,
             client_cpu_us: 420_000,
             server_cpu_us: 2_100_000,
+            ..Steady::default()
         },
         servers: vec![ServerUse { pid: 71, name: "hawker".into(), cpu_percent: 58.4, ..ServerUse::default() }],
         series: (0..=30).map(sample).collect(),
