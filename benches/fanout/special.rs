@@ -53,11 +53,11 @@ pub(crate) fn publishers(args: &Args, table: &mut Table) {
     let mut command = run::load_command(&point, &server);
     let report = run::report_of(command.args(["--publishers", &count.to_string()]));
     let figures = report.map(|report| {
-        let (sent, secs) = (&report.publishers, report.secs.max(0.001));
+        let (sent, steady) = (&report.publishers, &report.steady);
         let server = report.servers.first().cloned().unwrap_or_default();
         Figures {
-            us_per_frame: server.cpu_percent * 1e4 / (sent.frames as f64 / secs).max(1.0),
-            mbit_per_s: sent.bytes as f64 * 8.0 / 1e6 / secs,
+            us_per_frame: steady.server_cpu_us as f64 / steady.publisher_frames.max(1) as f64,
+            mbit_per_s: steady.publisher_bytes as f64 * 8.0 / 1e6 / steady.secs.max(0.001),
             rss_kib_per_viewer: server.rss_bytes_max as f64 / 1024.0 / f64::from(count.max(1)),
             viewers_lost: (sent.failed + sent.lost) as f64,
             ..Figures::of(&report)
