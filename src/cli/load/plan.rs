@@ -202,7 +202,7 @@ impl Schedule {
         }
         let mut present: VecDeque<usize> = (0..visits.len()).collect();
         let changes = (0..).map(|nth| self.ramp + Duration::from_secs_f64(f64::from(nth) / per_s));
-        for at in changes.take_while(|at| *at < self.ends_after).take(VISITS_MAX) {
+        for at in changes.take_while(|at| *at + CHURN_STAY_MIN < self.ends_after).take(VISITS_MAX) {
             let Some(leaving) = present.pop_front().and_then(|oldest| visits.get_mut(oldest)) else { return };
             leaving.leaves_at = at;
             let coming = Visit { joins_at: at, leaves_at: STAYS, ..leaving.clone() };
@@ -295,6 +295,8 @@ const STAYS: Duration = Duration::from_secs(7 * 86_400);
 const SAMPLED_VIEWERS: usize = 25;
 /// Descriptors for everything but publishers and viewers.
 const DESCRIPTORS_SPARE: usize = 64;
+/// Nobody comes so late that there may be no keyframe for him.
+const CHURN_STAY_MIN: Duration = Duration::from_secs(1);
 const VISITS_MAX: usize = 1_000_000;
 
 #[cfg(test)]

@@ -48,14 +48,15 @@ fn they_come_over_the_ramp_and_in_a_storm() {
 #[test]
 fn with_churn_as_many_come_as_leave_and_the_oldest_leave_first() {
     let plan = good(&format!("{TWO} --viewers 100 --churn 10 --ramp 2 --secs 7"));
-    assert_eq!(plan.visits.len(), 150);
+    assert_eq!(plan.visits.len(), 140);
+    assert!(plan.visits.iter().all(|visit| visit.joins_at.as_secs() < 6), "early enough for a keyframe");
     for at_ms in (2000..7000).step_by(37) {
         let at = Duration::from_millis(at_ms);
         let there = plan.visits.iter().filter(|visit| visit.joins_at <= at && visit.leaves_at > at).count();
         assert_eq!(there, 100, "at {at_ms} ms");
     }
-    let leaving: Vec<_> = plan.visits.iter().take(50).map(|visit| visit.leaves_at).collect();
-    assert!(leaving.is_sorted() && leaving[49] < plan.ends_after);
+    let leaving: Vec<_> = plan.visits.iter().take(40).map(|visit| visit.leaves_at).collect();
+    assert!(leaving.is_sorted() && leaving[39] < plan.ends_after);
 }
 
 #[test]
