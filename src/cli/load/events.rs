@@ -98,6 +98,7 @@ pub(super) async fn send(api: &Api, stream: &StreamName, per_s: f64, log: Arc<Ev
     let mut every = interval(Duration::from_secs_f64(1.0 / per_s));
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let path = format!("{}/events", api::stream(stream));
+    let live_by = clock::now() + GOING_LIVE_MAX;
     loop {
         every.tick().await;
         let number = log.begin();
@@ -106,6 +107,13 @@ pub(super) async fn send(api: &Api, stream: &StreamName, per_s: f64, log: Arc<Ev
         loop {
             match timeout(ANSWER_TIMEOUT, api.send(api.post(&path).json(&body))).await {
                 Ok(Ok(_)) => break,
+                // A publisher has been accepted before the stream's first frame makes it live.
+                Ok(Err(Failed::Refused { status: StatusCode::CONFLICT, .. }))
+                    if number == 1 && clock::now() < live_by =>
+                {
+                    every.tick().await;
+                    continue;
+                }
                 Ok(Err(Failed::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. })) => {}
                 Ok(Err(failed)) => eprintln!("an event was not taken: {failed}"),
                 Err(_) => eprintln!("an event was not answered"),
@@ -122,6 +130,8 @@ pub(super) async fn send(api: &Api, stream: &StreamName, per_s: f64, log: Arc<Ev
 const FIELD: &[u8] = b"\"hawker_load\":";
 /// Events of a stream that an agent believes in.
 const EVENTS_MAX: usize = 1_000_000;
+/// A stream has no use for events before it is live, and is live by then.
+const GOING_LIVE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
