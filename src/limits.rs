@@ -263,6 +263,11 @@ pub const MOQ_LINE_HELD_MAX: usize = 2048;
 /// Event ids by which an edge knows what it has already delivered, a stream.
 pub const MOQ_EVENT_IDS_MAX: usize = 1024;
 
+// --- Muxers ------------------------------------------------------------------------------------------
+
+/// Sound waits this long for the next picture, so that both leave in one write: a picture's time at 25 a second.
+pub const SOUND_WAIT_MAX: Duration = Duration::from_millis(40);
+
 // --- Viewers ----------------------------------------------------------------------------------------
 
 /// A viewer whose socket took not one byte for this long is dropped.

@@ -315,12 +315,14 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
 
 /// How long what is ready for viewers waits for more.
 fn merge(profile: Profile) -> Merge {
-    let ms = Duration::from_millis;
     match profile {
-        Profile::Realtime => Merge { audio: ms(40), all: ms(0) },
-        Profile::Balanced => Merge { audio: ms(100), all: ms(100) },
+        Profile::Realtime => Merge { audio: limits::SOUND_WAIT_MAX, all: Duration::ZERO },
+        Profile::Balanced => Merge { audio: BALANCED, all: BALANCED },
     }
 }
+
+/// What `balanced` adds to the latency at most.
+const BALANCED: Duration = Duration::from_millis(100);
 
 /// In the data directory.
 const JOURNAL_FILE: &str = "events.redb";

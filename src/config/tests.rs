@@ -11,6 +11,15 @@ fn problems(text: &str) -> Vec<(Option<usize>, String, String)> {
 }
 
 #[test]
+fn a_profile_is_one_of_two() {
+    let parse = |profile: &str| toml::from_str::<Config>(&format!("[egress]\nprofile = \"{profile}\""));
+    assert_eq!(parse("balanced").expect("known").egress.profile, Profile::Balanced);
+    assert_eq!(Config::default().egress.profile, Profile::Realtime);
+    let error = parse("fast").expect_err("unknown").to_string();
+    assert!(error.contains("expected `realtime` or `balanced`"), "{error}");
+}
+
+#[test]
 fn the_shipped_file_is_the_defaults() {
     // `data_dir` has none: nobody gets files where he named no place for them.
     let defaults = Config { data_dir: Some("/var/lib/hawker".into()), ..Config::default() };

@@ -31,7 +31,7 @@ struct Room {
     publisher: Publisher,
 }
 
-const MERGE: Merge = Merge { audio: Duration::from_millis(40), all: Duration::ZERO };
+const MERGE: Merge = Merge { audio: limits::SOUND_WAIT_MAX, all: Duration::ZERO };
 
 /// Longer than sound waits for a picture.
 const A_MOMENT: Duration = Duration::from_millis(50);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use self::events::{EventsMux, StateMux};
 use crate::{
     hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Ring, Settings, Stream, Terms},
-    limits::{MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX},
+    limits::{MOQ_EVENTS_RECENT_BYTES_MAX, MOQ_EVENTS_RECENT_MAX, SOUND_WAIT_MAX},
     media::{Event, Frame, Head, Item, StreamName, TrackKind},
     proto::moq::{
         catalog::{AUDIO_TRACK, CATALOG_TRACK, Catalog, EVENTS_TRACK, STATE_TRACK, VIDEO_TRACK},
@@ -359,7 +359,7 @@ fn whole_frame(kind: EntryKind, delta_us: i64, payload: Bytes) -> Chunk {
 }
 
 /// Sound leaves in the packet of the next picture if that comes soon.
-const MERGE: Merge = Merge { audio: Duration::from_millis(40), all: Duration::ZERO };
+const MERGE: Merge = Merge { audio: SOUND_WAIT_MAX, all: Duration::ZERO };
 
 /// Audio groups: short enough that a joiner isn't flooded, long enough that streams are not.
 const AUDIO_GROUP_US: i64 = 1_000_000;
