@@ -147,7 +147,8 @@ fn server_cpu_us_per_frame(report: &Report) -> Option<f64> {
 }
 
 fn server_cpu_percent(report: &Report) -> Option<f64> {
-    (!report.servers.is_empty()).then(|| report.servers.iter().map(|server| server.cpu_percent).sum())
+    let measured = !report.servers.is_empty() && report.steady.secs > 0.0;
+    measured.then(|| report.servers.iter().map(|server| server.cpu_percent).sum())
 }
 
 fn server_rss_kib_per_viewer(report: &Report) -> Option<f64> {
@@ -288,6 +289,8 @@ mod tests {
             assert_eq!(line, format!("{name} > 1000000: it was not measured"));
         }
         let mut report = report();
+        report.steady = Steady::default();
+        assert!(judged("server_cpu_percent>90", &report).is_some(), "there was no steady part");
         report.viewers.latency_ms.p50 = f64::NAN;
         assert!(judged("latency_p50_ms>1", &report).is_some(), "NaN is no measurement");
     }
