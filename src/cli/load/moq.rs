@@ -94,7 +94,11 @@ impl Track {
                 // What is too late counts as lost already.
                 let _ = self.groups.handle_item(now, group, payload);
             }
-            Received::GroupEnd { group, .. } => self.groups.handle_end(now, group),
+            Received::GroupEnd { group, .. } => {
+                // It may free frames that waited for it.
+                observer.arrived(0);
+                self.groups.handle_end(now, group);
+            }
         }
         while let Some((group, payload)) = self.groups.poll_item(now) {
             let begins = self.group.replace(group) != Some(group);

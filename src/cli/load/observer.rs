@@ -147,7 +147,7 @@ impl Observer {
         };
         let lost = mark.map_or(0, |mark| {
             let lost = expected.map_or(0, |expected| mark.number.saturating_sub(expected));
-            *expected = Some(mark.number + 1);
+            *expected = (*expected).max(Some(mark.number + 1));
             lost
         });
         // A joiner gets frames that were sent before he came.
