@@ -121,6 +121,11 @@ impl Observer {
         observer
     }
 
+    /// He connects only now.
+    pub(super) fn begin(&mut self) {
+        self.began = clock::now();
+    }
+
     /// The server has accepted him.
     pub(super) fn connected(&mut self) {
         self.fed = Some(clock::now());

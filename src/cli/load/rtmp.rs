@@ -15,8 +15,6 @@ use crate::{
 /// Asks for the stream; the reader has been given all that came so far.
 pub(super) async fn connect(target: &Target, observer: &mut Observer) -> Result<(TcpStream, Reader), Failed> {
     let config = ClientConfig::from_url(ClientMode::Play, target.url.as_str()).map_err(RtmpFailed::from)?;
-    // It is never closed.
-    let _connecting = CONNECTING.acquire().await;
     let mut socket = TcpStream::connect(target.address).await?;
     socket.set_nodelay(true)?;
     let (mut session, mut reader) = (ClientSession::new(config), Reader::default());
@@ -243,7 +241,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// Viewers on their way to play: servers bound how many strangers an address may send them at once.
-static CONNECTING: Semaphore = Semaphore::const_new(48);
+pub(super) static CONNECTING: Semaphore = Semaphore::const_new(48);
 /// S0, S1 and S2.
 const HANDSHAKE_BYTES: usize = 1 + 2 * 1536;
 const CHUNK_STREAMS_MAX: usize = 64;

@@ -97,7 +97,12 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
     let target = &visit.target;
     let connected = match target.protocol {
         Protocol::Flv => in_time(flv::connect(target, observer)).await.map(|(s, r)| (s, Reader::Flv(r))),
-        Protocol::Rtmp => in_time(rtmp::connect(target, observer)).await.map(|(s, r)| (s, Reader::Rtmp(r))),
+        Protocol::Rtmp => {
+            // To wait for it is no fault of the server's. It is never closed.
+            let _turn = rtmp::CONNECTING.acquire().await;
+            observer.begin();
+            in_time(rtmp::connect(target, observer)).await.map(|(s, r)| (s, Reader::Rtmp(r)))
+        }
         Protocol::Moq => return Err(moq::watch(visit, observer).await.err().unwrap_or(Failed::Ended)),
     };
     let (mut socket, mut reader) = connected?;
