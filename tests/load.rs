@@ -96,6 +96,27 @@ fn slow_viewers_and_a_storm_are_told_from_faults() {
 }
 
 #[test]
+fn slow_viewers_are_slow_even_if_they_are_few() {
+    let dev = Dev::start();
+    let watch = format!("{}/live/load-{{n}}.flv", dev.origin.http);
+    let report = load(&[
+        "--publish",
+        &publish(&dev.origin),
+        "--watch",
+        &watch,
+        "--viewers=4",
+        "--slow=100",
+        "--kbit-per-s=4000",
+        "--gop-secs=1",
+        "--secs=5",
+    ]);
+    let (sent, viewers) = (report["publishers"]["bytes"].as_u64().unwrap(), &report["viewers"]);
+    assert_eq!((&viewers["joined"], &viewers["failed"]), (&4.into(), &0.into()), "{viewers}");
+    let read = viewers["bytes"].as_u64().unwrap();
+    assert!(read < 4 * sent / 2, "{read} of 4 x {sent}");
+}
+
+#[test]
 fn what_goes_wrong_is_counted_by_its_reason() {
     let dev = Dev::start();
     let output = run(

@@ -80,7 +80,7 @@ pub struct Args {
     /// So many viewers a second leave, and others come for them.
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = parse_rate)]
     churn: f64,
-    /// So many of the viewers read at a tenth of the rate.
+    /// So many of the viewers read no more than a tenth of --kbit-per-s; what they miss is no fault.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = parse_percent)]
     slow: usize,
     /// So many more viewers come within a second, at that time.

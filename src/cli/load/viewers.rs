@@ -84,8 +84,8 @@ async fn view(visit: Visit, board: Arc<Board>, seats: Arc<Mutex<Seats>>, start: 
         Some(Ok(Err(failed))) => observer.fail(&failed.to_string()),
         Some(Ok(Ok((socket, reader)))) => match socket.into_std() {
             Ok(socket) => {
-                let bytes_max = visit.bytes_per_s_max.map_or(usize::MAX, |bytes| bytes / TURNS_PER_S);
-                seats.lock().taken.push(Seat { socket, reader, observer, leaves_at, bytes_max });
+                let (read_at, bytes_per_s_max) = (clock::now(), visit.bytes_per_s_max);
+                seats.lock().taken.push(Seat { socket, reader, observer, leaves_at, read_at, bytes_per_s_max });
             }
             Err(error) => observer.fail(&error.to_string()),
         },
@@ -204,8 +204,8 @@ struct Seat {
     reader: Reader,
     observer: Observer,
     leaves_at: Instant,
-    /// What is read of him at a time.
-    bytes_max: usize,
+    read_at: Instant,
+    bytes_per_s_max: Option<usize>,
 }
 
 async fn read_in_turn(seats: &Mutex<Seats>, all_left: &CancellationToken, stop: &CancellationToken) {
@@ -226,7 +226,7 @@ impl Seats {
                 self.next = 0;
             }
             let Some(seat) = self.taken.get_mut(self.next) else { return };
-            match seat.read() {
+            match seat.read(now) {
                 Ok(()) if now < seat.leaves_at => {
                     self.next += 1;
                     continue;
@@ -240,9 +240,17 @@ impl Seats {
 }
 
 impl Seat {
-    fn read(&mut self) -> Result<(), Failed> {
+    /// Reads what has come since the last time, unless that is hardly over.
+    fn read(&mut self, now: Instant) -> Result<(), Failed> {
+        let since = now.saturating_duration_since(self.read_at);
+        if since < READ_INTERVAL_MIN {
+            return Ok(());
+        }
+        self.read_at = now;
+        let millis = usize::try_from(since.as_millis()).unwrap_or(usize::MAX);
+        let bytes_max = self.bytes_per_s_max.map_or(usize::MAX, |bytes| bytes.saturating_mul(millis) / 1000);
         let mut socket = &self.socket;
-        self.reader.drain(socket, self.bytes_max, &mut self.observer)?;
+        self.reader.drain(socket, bytes_max, &mut self.observer)?;
         self.reader.answer(|bytes| socket.write(bytes))
     }
 }
@@ -252,4 +260,5 @@ const READ_BYTES: usize = 256 * 1024;
 const SLOW_BUFFER_BYTES: usize = 16 * 1024;
 const TICK: Duration = Duration::from_millis(2);
 const TICKS_PER_TURN: usize = 50;
-const TURNS_PER_S: usize = 10;
+/// Of one viewer; a little less than a turn takes, in which few viewers are come by more often.
+const READ_INTERVAL_MIN: Duration = Duration::from_millis(90);
