@@ -188,7 +188,8 @@ impl Args {
         let watched = self.watch.iter().map(|url| ("watch", url.clone()));
         let storm = self.storm.map(|storm| ("storm", format!("{}@{}", storm.viewers, storm.at_secs)));
         let sample = self.sample.map(|sample| ("sample", sample.to_string()));
-        let all = numbers.into_iter().chain(watched).chain(storm).chain(sample);
+        let digest = self.cert_sha256.map(|digest| ("cert-sha256", digest.to_string()));
+        let all = numbers.into_iter().chain(watched).chain(storm).chain(sample).chain(digest);
         all.map(|(name, value)| format!("--{name}={value}")).collect()
     }
 

@@ -42,12 +42,14 @@ fn machines_share_what_was_asked_for() {
         "--storm=5@1",
         "--churn=10",
         "--slow=10",
-        "--secs=4",
+        "--cert-sha256=0000000000000000000000000000000000000000000000000000000000000000",
+        "--secs=8",
     ]);
     let parts: Vec<_> = (0..3).map(|nth| all.part(nth, 3)).collect();
     let typed: Vec<_> = parts.iter().map(|part| plan(part.to_watch()).expect("understood")).collect();
     for (part, (args, _)) in parts.iter().zip(&typed) {
         assert_eq!(args.to_watch(), part.to_watch());
+        assert_eq!(args.cert_sha256, all.cert_sha256);
         assert_eq!((args.ramp, args.churn), (Some(5.0), 10.0 / 3.0));
     }
     assert_eq!(typed.iter().map(|(args, _)| args.viewers).sum::<usize>(), 1000);
