@@ -2,8 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::select_all;
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{select_all, unfold},
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{self, Answer, Failed, Order, Reader, SILENCE_MAX, Seen, VERSION, Writer};
@@ -78,17 +85,20 @@ impl Agent {
         let ahead_us = self.found.clock_ahead_us;
         let at_unix_us = clock::unix_us().saturating_add(in_us).saturating_add(ahead_us);
         self.writer.say(&Order::Start { at_unix_us, ahead_us }).await?;
-        let mut sent: Vec<_> = logs.iter().map(|log| log.watch()).collect();
-        let mut stopped = false;
+        let mut sent = select_all(logs.iter().enumerate().map(|(stream, log)| Box::pin(changes(stream, log.watch()))));
+        let (mut stopped, mut heard_at) = (false, clock::now());
         loop {
             tokio::select! {
-                answer = self.reader.next_within(SILENCE_MAX) => match answer? {
-                    Answer::Seen(seen) => board.replace(seen.watched, seen.cpu_us),
-                    Answer::Done(seen) => return Ok(seen),
-                    Answer::Refused { reason } => return Err(Failed::Refused(reason)),
-                    Answer::Ready | Answer::Clock { .. } => return Err(out_of_order()),
-                },
-                (stream, sent) = changed(&mut sent) => self.writer.say(&Order::Events { stream, sent }).await?,
+                answer = timeout_at(heard_at + SILENCE_MAX, self.reader.next()) => {
+                    heard_at = clock::now();
+                    match answer.unwrap_or(Err(Failed::Silent(SILENCE_MAX)))? {
+                        Answer::Seen(seen) => board.replace(seen.watched, seen.cpu_us),
+                        Answer::Done(seen) => return Ok(seen),
+                        Answer::Refused { reason } => return Err(Failed::Refused(reason)),
+                        Answer::Ready | Answer::Clock { .. } => return Err(out_of_order()),
+                    }
+                }
+                Some((stream, sent)) = sent.next() => self.writer.say(&Order::Events { stream, sent }).await?,
                 () = stop.cancelled(), if !stopped => {
                     stopped = true;
                     self.writer.say(&Order::Stop).await?;
@@ -98,13 +108,13 @@ impl Agent {
     }
 }
 
-/// The next stream that an event was sent into.
-async fn changed(sent: &mut [watch::Receiver<Counts>]) -> (usize, Counts) {
-    if sent.is_empty() {
-        return std::future::pending().await;
-    }
-    let (_, stream, _) = select_all(sent.iter_mut().map(|sent| Box::pin(sent.changed()))).await;
-    (stream, sent.get_mut(stream).map(|sent| *sent.borrow_and_update()).unwrap_or_default())
+/// What was sent into a stream, whenever that changes.
+fn changes(stream: usize, sent: watch::Receiver<Counts>) -> impl Stream<Item = (usize, Counts)> {
+    unfold(sent, move |mut sent| async move {
+        sent.changed().await.ok()?;
+        let counts = *sent.borrow_and_update();
+        Some(((stream, counts), sent))
+    })
 }
 
 async fn recruit(address: &str, token: &Secret, part: &Args) -> Result<Agent, Failed> {

@@ -132,6 +132,41 @@ async fn a_clock_that_is_ahead_is_noticed() {
 }
 
 #[tokio::test]
+async fn an_agent_that_falls_silent_is_lost_while_events_are_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    task::spawn("frozen agent", async move {
+        let (socket, _) = listener.accept().await.expect("a controller");
+        let (reader, mut writer) = wire::split(socket).expect("a socket");
+        let mut reader = reader.trust();
+        while let Ok(order) = reader.next().await {
+            match order {
+                Order::Clock => writer.say(&Answer::Clock { unix_us: clock::unix_us() }).await.expect("said"),
+                Order::Hello { .. } | Order::Plan { .. } => writer.say(&Answer::Ready).await.expect("said"),
+                _ => {}
+            }
+        }
+    });
+    let (args, _) = asked(&["--watch=rtmp://127.0.0.1:1/live/a"]);
+    let agent = Agent::recruit(&address, &Secret::new("t"), &args).await.expect("fit");
+    let (log, board, stop) = (Arc::<EventLog>::default(), Arc::new(Board::new(1)), CancellationToken::new());
+    tokio::time::pause();
+    let following = agent.follow(clock::now(), vec![log.clone()], board, stop);
+    let sending = async {
+        for _ in 0..600 {
+            sleep(Duration::from_millis(100)).await;
+            log.begin();
+            log.acknowledge();
+        }
+    };
+    let found = tokio::select! {
+        found = following => found,
+        () = sending => panic!("it wasn't missed for a minute"),
+    };
+    assert!(found.lost.is_some_and(|lost| lost.contains("it said nothing")));
+}
+
+#[tokio::test]
 async fn strangers_are_refused_with_a_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
