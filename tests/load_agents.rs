@@ -77,6 +77,7 @@ fn a_lost_agent_fails_the_run_and_a_lost_controller_frees_the_agent() {
     assert!(sentence.contains(&first) && !sentence.contains(&second), "{sentence}");
     let whole = |lines: &[String]| serde_json::from_str::<Value>(&lines.join("\n")).ok();
     let report = running.stdout.wait("a report", whole);
+    assert!(report["failed_if"][0].as_str().unwrap().contains(&first), "{report:#}");
     assert!(report["agents"][0]["lost"].is_string() && report["agents"][1]["lost"].is_null(), "{report:#}");
 
     let mut abandoning = Process::spawn(&late);

@@ -234,14 +234,13 @@ async fn lead(all: &Args, stop: CancellationToken) -> Outcome {
     progress.finish();
     let mut report = findings.into_report();
     report.failed_if = args.fail_if.iter().filter_map(|condition| condition.broken_by(&report)).collect();
-    write(&args, &report)?;
     let lost = report.agents.iter().filter(|agent| agent.lost.is_some()).map(|agent| agent.address.as_str());
     let lost: Vec<_> = lost.collect();
-    let mut failed = report.failed_if;
     if !lost.is_empty() {
-        failed.push(format!("lost agents: {}", lost.join(", ")));
+        report.failed_if.push(format!("lost agents: {}", lost.join(", ")));
     }
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+    write(&args, &report)?;
+    if report.failed_if.is_empty() { Ok(()) } else { Err(report.failed_if.join("\n").into()) }
 }
 
 /// The summary stays out of the way of a JSON report on stdout.
