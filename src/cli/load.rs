@@ -98,7 +98,7 @@ pub struct Args {
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
     /// Threads for the publishers, and as many for the viewers that aren't sampled.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_threads)]
     threads: usize,
     /// Write the report as JSON; - is stdout.
     #[arg(long, value_name = "FILE")]
@@ -288,6 +288,11 @@ impl FromStr for Storm {
 fn parse_count(text: &str) -> Result<usize, String> {
     let count: usize = text.parse().map_err(|_| "is a number")?;
     if (1..=1_000_000).contains(&count) { Ok(count) } else { Err("is between 1 and 1000000".into()) }
+}
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads: usize = text.parse().map_err(|_| "is a number")?;
+    if (1..=64).contains(&threads) { Ok(threads) } else { Err("is between 1 and 64".into()) }
 }
 
 fn parse_percent(text: &str) -> Result<usize, String> {

@@ -116,6 +116,8 @@ pub(super) enum BadPlan {
     Descriptors { needed: usize, max: usize },
     #[error("{0} viewers in all are more than one run can take")]
     TooMany(usize),
+    #[error("joining takes {} s (--ramp, --storm), longer than the run of {secs} s (--secs)", .joining.as_secs_f64())]
+    TooShort { joining: Duration, secs: f64 },
     #[error("--events needs a stream's name: publish or watch something like app/name")]
     NoStream,
 }
@@ -131,13 +133,19 @@ impl Plan {
         let targets = targets(&args.watch, args.cert_sha256, &logs)?;
         let schedule = Schedule::of(args);
         let visits = if targets.is_empty() { Vec::new() } else { schedule.visits(args, &targets) };
-        let needed = publish.len() + if targets.is_empty() { 0 } else { args.viewers + args.storm_viewers() };
+        // Who comes for somebody else may be there before he has left.
+        let viewers = args.viewers + args.storm_viewers() + args.churn.ceil() as usize;
+        let needed =
+            publish.len() + if targets.is_empty() { 0 } else { viewers } + args.threads * DESCRIPTORS_PER_THREAD;
         let max = descriptors_max().saturating_sub(DESCRIPTORS_SPARE);
         if needed > max {
             return Err(BadPlan::Descriptors { needed, max });
         }
         if visits.len() > VISITS_MAX {
             return Err(BadPlan::TooMany(visits.len()));
+        }
+        if !targets.is_empty() && schedule.joined_after > schedule.ends_after {
+            return Err(BadPlan::TooShort { joining: schedule.joined_after, secs: args.secs });
         }
         let streams = if args.events > 0.0 { named(&publish, &targets, &logs)? } else { Vec::new() };
         let Schedule { joined_after, ends_after, .. } = schedule;
@@ -157,7 +165,7 @@ impl Schedule {
         let ramp = args.ramp_secs();
         let storm_ends = args.storm.map_or(0.0, |storm| storm.at_secs + 1.0);
         Self {
-            ramp: Duration::from_secs_f64(ramp.min(args.secs)),
+            ramp: Duration::from_secs_f64(ramp),
             joined_after: Duration::from_secs_f64(ramp.max(storm_ends)),
             ends_after: Duration::from_secs_f64(args.secs),
         }
@@ -295,6 +303,8 @@ const STAYS: Duration = Duration::from_secs(7 * 86_400);
 const SAMPLED_VIEWERS: usize = 25;
 /// Descriptors for everything but publishers and viewers.
 const DESCRIPTORS_SPARE: usize = 64;
+/// A runtime's.
+const DESCRIPTORS_PER_THREAD: usize = 4;
 /// Nobody comes so late that there may be no keyframe for him.
 const CHURN_STAY_MIN: Duration = Duration::from_secs(1);
 const VISITS_MAX: usize = 1_000_000;

@@ -88,6 +88,8 @@ fn what_can_not_be_done_is_said() {
         ("--publish http://127.0.0.1/a/b", "publishes over rtmp"),
         ("--publish rtmp://127.0.0.1/a/b?key=secret --publishers 2", "need {n}"),
         ("--watch rtmp://127.0.0.1/a/b --viewers 900000", "descriptors"),
+        ("--watch rtmp://127.0.0.1/a/b --viewers 8000 --secs 30", "joining takes 40 s"),
+        ("--watch rtmp://127.0.0.1/a/b --storm 10@19.5", "longer than the run of 20 s"),
         ("--watch rtmp://no-such-host.invalid/a/b", "no-such-host.invalid"),
         ("--watch rtmp://127.0.0.1/a/b%20c --events 1", "needs a stream's name"),
     ] {
