@@ -18,7 +18,7 @@ pub(super) use self::{controller::Agent, wire::buckets};
 use super::{
     Args, engine,
     plan::{Leader, Plan},
-    usage::Usage,
+    usage::own_cpu_us,
 };
 use crate::{
     cli::{Outcome, root_cause},
@@ -145,8 +145,8 @@ async fn watch(
     stop: CancellationToken,
 ) -> Result<(), Failed> {
     println!("watching with {} viewers", plan.visits.len());
-    let (cpu_us, logs) = (Usage::own().cpu_us, plan.logs.clone());
-    let seen = |watched| Seen { watched, cpu_us: Usage::own().cpu_us - cpu_us };
+    let (cpu_us, logs) = (own_cpu_us(), plan.logs.clone());
+    let seen = |watched| Seen { watched, cpu_us: own_cpu_us() - cpu_us };
     let (samples, mut sampled) = mpsc::channel(SAMPLES_QUEUE_MAX);
     // A sample that finds no room is left out: the next one has the sums again.
     let running = engine::run(args, plan, None, Vec::new(), stop.clone(), move |_, _, watched| {

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, thread, time::Duration};
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
-    time::{Interval, interval_at, sleep_until},
+    time::{Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,7 +19,7 @@ use super::{
     publish,
     report::{AgentUse, Publishers, Report, Sample, Steady, Watched},
     tally::Tally,
-    usage::{Servers, Usage},
+    usage::{self, Servers},
     viewers,
 };
 use crate::{
@@ -88,6 +88,7 @@ pub(super) async fn run(
     let mut look = Look::new(start, &plan, servers, counts.clone());
     let sending = send_events(args, &plan, api, &counts);
     let mut every = interval_at(start + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ends_at = start + plan.ends_after;
     tokio::select! {
         () = sleep_until(ends_at) => {}
@@ -238,7 +239,7 @@ struct Seen {
 impl Look {
     fn new(start: Instant, plan: &Plan, mut servers: Servers, publishers: Arc<Mutex<Publishers>>) -> Self {
         let server_cpu_us = servers.sample();
-        let client_cpu_us = Usage::own().cpu_us;
+        let client_cpu_us = usage::own_cpu_us();
         let began = Seen {
             at: start,
             frames: 0,
@@ -280,7 +281,7 @@ impl Look {
             joined: all.counts.joined,
             publisher_frames,
             publisher_bytes,
-            client_cpu_us: Usage::own().cpu_us + boards.iter().map(|board| board.cpu_us()).sum::<u64>(),
+            client_cpu_us: usage::own_cpu_us() + boards.iter().map(|board| board.cpu_us()).sum::<u64>(),
             server_cpu_us: self.servers.sample(),
         };
         if self.steady.is_none() && now.at >= self.steady_from {
@@ -293,10 +294,10 @@ impl Look {
         let sample = Sample {
             at_ms: u64::try_from(now.at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX),
             viewers: all.playing,
-            joined: now.joined - last.joined,
-            bits_per_s: ((now.bytes - last.bytes) as f64 * 8.0 / secs) as u64,
-            client_cpu_percent: (now.client_cpu_us - last.client_cpu_us) as f64 / secs / 10_000.0,
-            server_cpu_percent: (now.server_cpu_us - last.server_cpu_us) as f64 / secs / 10_000.0,
+            joined: now.joined.saturating_sub(last.joined),
+            bits_per_s: (now.bytes.saturating_sub(last.bytes) as f64 * 8.0 / secs) as u64,
+            client_cpu_percent: now.client_cpu_us.saturating_sub(last.client_cpu_us) as f64 / secs / 10_000.0,
+            server_cpu_percent: now.server_cpu_us.saturating_sub(last.server_cpu_us) as f64 / secs / 10_000.0,
             latency_ms_p50: latency(0.5),
             latency_ms_p99: latency(0.99),
         };
@@ -309,16 +310,16 @@ impl Look {
         let since = self.steady.unwrap_or(end);
         let steady = Steady {
             secs: end.at.saturating_duration_since(since.at).as_secs_f64(),
-            frames: end.frames - since.frames,
-            bytes: end.bytes - since.bytes,
+            frames: end.frames.saturating_sub(since.frames),
+            bytes: end.bytes.saturating_sub(since.bytes),
             publisher_frames: end.publisher_frames - since.publisher_frames,
             publisher_bytes: end.publisher_bytes - since.publisher_bytes,
-            client_cpu_us: end.client_cpu_us - since.client_cpu_us,
-            server_cpu_us: end.server_cpu_us - since.server_cpu_us,
+            client_cpu_us: end.client_cpu_us.saturating_sub(since.client_cpu_us),
+            server_cpu_us: end.server_cpu_us.saturating_sub(since.server_cpu_us),
         };
         Report {
             servers: self.servers.finish(steady.secs),
-            client_cpu_us: end.client_cpu_us - self.began.client_cpu_us,
+            client_cpu_us: end.client_cpu_us.saturating_sub(self.began.client_cpu_us),
             steady,
             series: self.series,
             ..Report::default()

@@ -1,6 +1,9 @@
 //! What processes of this machine use, from /proc.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::report::ServerUse;
 
@@ -12,11 +15,6 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Of this process.
-    pub(super) fn own() -> Self {
-        Self::read("self").unwrap_or_default()
-    }
-
     fn read(process: &str) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -28,6 +26,13 @@ impl Usage {
         let rss_kib: u64 = rss.and_then(|rss| rss.split_whitespace().next()?.parse().ok()).unwrap_or(0);
         Some(Self { cpu_us: (user + system) * TICK_US, rss_bytes: rss_kib * 1024 })
     }
+}
+
+/// CPU time of this process so far; what it was before if nobody can tell.
+pub(super) fn own_cpu_us() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = Usage::read("self").map_or(0, |usage| usage.cpu_us);
+    LAST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 
 /// The server processes observed.
@@ -75,6 +80,12 @@ impl Servers {
         self.servers.iter().map(|server| server.now.cpu_us).sum()
     }
 
+    /// Whatever memory they have by now, viewers have no part in it.
+    pub(super) fn begin_viewers(&mut self) {
+        self.sample();
+        self.servers.iter_mut().for_each(|server| server.rss_bytes_min = server.now.rss_bytes);
+    }
+
     /// From here on CPU time counts as that of the steady part.
     pub(super) fn begin_steady(&mut self) {
         self.servers.iter_mut().for_each(|server| server.steady_cpu_us = Some(server.now.cpu_us));
@@ -83,7 +94,7 @@ impl Servers {
     /// What they used, if the steady part was so long.
     pub(super) fn finish(self, steady_secs: f64) -> Vec<ServerUse> {
         let used = |server: Server| {
-            let cpu_us = server.steady_cpu_us.map_or(0, |since| server.now.cpu_us - since);
+            let cpu_us = server.steady_cpu_us.map_or(0, |since| server.now.cpu_us.saturating_sub(since));
             let cpu_percent = if steady_secs > 0.0 { cpu_us as f64 / steady_secs / 10_000.0 } else { 0.0 };
             let Server { pid, name, rss_bytes_min, rss_bytes_max, .. } = server;
             ServerUse { pid, name, cpu_us, cpu_percent, rss_bytes_min, rss_bytes_max }
@@ -101,19 +112,19 @@ mod tests {
 
     #[test]
     fn a_process_that_works_uses_cpu_and_has_memory() {
-        let before = Usage::own();
-        let mut sum = 0u64;
-        while Usage::own().cpu_us < before.cpu_us + 2 * TICK_US {
+        let (before_us, mut sum) = (own_cpu_us(), 0u64);
+        while own_cpu_us() < before_us + 2 * TICK_US {
             sum = (0..100_000).fold(sum, |sum, n| sum.wrapping_mul(31).wrapping_add(n));
         }
-        assert!(before.rss_bytes > 1 << 20, "{before:?} {sum}");
+        let usage = Usage::read("self").expect("ourselves");
+        assert!(usage.rss_bytes > 1 << 20, "{usage:?} {sum}");
     }
 
     #[test]
     fn servers_are_this_machine_s() {
         assert!(Servers::open(&[u32::MAX]).is_err());
         let mut servers = Servers::open(&[std::process::id()]).expect("ourselves");
-        servers.sample();
+        servers.begin_viewers();
         servers.begin_steady();
         servers.sample();
         let [server] = servers.finish(1.0).try_into().expect("one");
