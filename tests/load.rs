@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{fs, net::TcpListener, process::Command};
 
 use common::{Dev, Node, Ports, Process, hawker, run, run_ok, text};
 use serde_json::Value;
@@ -139,6 +139,16 @@ fn what_goes_wrong_is_counted_by_its_reason() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("none of the publishers was accepted") && !said.contains("Wr0ng"), "{said}");
+}
+
+#[test]
+fn an_interrupt_ends_a_run_whose_publishers_still_wait_for_an_answer() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live/a?key=k", deaf.local_addr().unwrap());
+    let load = Process::spawn(hawker().args(["load", "--publish", &url]));
+    let _connected = deaf.accept().unwrap();
+    run_ok(5, Command::new("kill").args(["-INT", &load.pid().to_string()]));
+    load.stdout.wait_line("publishers ");
 }
 
 #[test]

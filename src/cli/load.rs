@@ -6,12 +6,15 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process,
     str::FromStr,
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -25,7 +28,7 @@ use self::{
 };
 use super::{Outcome, api, watch};
 use crate::{
-    secret::{Digest, Secret},
+    secret::{Digest, Secret, redact},
     task,
 };
 
@@ -132,9 +135,11 @@ Examples:
   What an existing stream's server does when 5,000 come at once:
     hawker load --watch http://HOST:8080/live/room.flv --viewers 100 --storm 5000@10 --pid $(pidof hawker)
   Shared with another machine, on which `hawker load --listen 10.0.0.2:7000` runs, and judged:
-    hawker load --watch http://HOST:8080/live/room.flv --viewers 30000 --agent 10.0.0.2:7000 \\
-      --html report.html --fail-if 'latency_p99_ms>50' --fail-if 'frames_lost>0'";
+    hawker load --watch http://HOST:8080/live/room.flv --viewers 30000 --ramp 30 --secs 60 \\
+      --agent 10.0.0.2:7000 --html report.html --fail-if 'latency_p99_ms>50' --fail-if 'frames_lost>0'";
 
+/// As a shell has it for what SIGINT ended.
+const INTERRUPTED: i32 = 130;
 /// The pace of joining, unless another is asked for.
 const JOINS_PER_S: f64 = 200.0;
 
@@ -208,6 +213,9 @@ pub(super) async fn run(args: Args) -> Outcome {
         if tokio::signal::ctrl_c().await.is_ok() {
             interrupted.cancel();
         }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            process::exit(INTERRUPTED);
+        }
     });
     match args.listen {
         Some(address) => agent::listen(address, args.agent_token()?, stop).await,
@@ -226,7 +234,10 @@ async fn lead(all: &Args, stop: CancellationToken) -> Outcome {
     let api = if args.events > 0.0 { Some(args.api.clone().open()?) } else { None };
     let mut agents = Vec::new();
     for (address, nth) in all.agent.iter().zip(1..) {
-        agents.push(Agent::recruit(address, all.agent_token()?, &all.part(nth, machines)).await?);
+        let part = all.part(nth, machines);
+        let recruiting = Agent::recruit(address, all.agent_token()?, &part);
+        let recruited = stop.run_until_cancelled(recruiting).await.ok_or("interrupted before it began")?;
+        agents.push(recruited?);
     }
     let mut progress = Progress::new(plan.ends_after);
     let on_sample = |sample: &Sample, seen: &Tally, _: &[Tally]| progress.show(sample, &seen.counts);
@@ -261,6 +272,15 @@ fn write(args: &Args, report: &Report) -> Outcome {
         save(path, &html::page(report))?;
     }
     Ok(())
+}
+
+/// Says what went wrong, and at which address: the first of a kind only, since what follows is counted.
+fn complain(kind: &str, address: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock();
+    if said.len() < tally::FAILURE_KINDS_MAX && said.insert(kind.to_owned()) {
+        eprintln!("{kind} ({})", redact(address));
+    }
 }
 
 fn save(path: &Path, text: &str) -> Outcome {

@@ -74,11 +74,12 @@ pub(super) async fn run(
     let counts = Arc::new(Mutex::new(Publishers::default()));
     let publishers = plan.publish.len() as u64;
     let media = Arc::new(Synthetic::new(&args.shape));
-    let on_air = publish::begin(std::mem::take(&mut plan.publish), media, counts.clone(), args.threads).await?;
+    let urls = std::mem::take(&mut plan.publish);
+    let on_air = publish::begin(urls, media, counts.clone(), args.threads, &stop).await?;
     if publishers > 0 && counts.lock().failed == publishers {
         return Err(Failed::NoPublisher);
     }
-    servers.sample();
+    servers.begin_viewers();
     let lead = if agents.is_empty() { Duration::ZERO } else { AGENTS_LEAD };
     let start = plan.leader.map_or_else(|| clock::now() + lead, |leader| leader.starts_at);
     let watching = stop.child_token();

@@ -12,7 +12,7 @@ use tokio::{
 };
 use ulid::Ulid;
 
-use super::report::Publishers;
+use super::{complain, report::Publishers};
 use crate::{
     cli::api::{self, Api, Failed},
     clock::{self, Instant},
@@ -115,8 +115,8 @@ pub(super) async fn send(api: &Api, stream: &StreamName, per_s: f64, log: Arc<Ev
                     continue;
                 }
                 Ok(Err(Failed::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. })) => {}
-                Ok(Err(failed)) => eprintln!("an event was not taken: {failed}"),
-                Err(_) => eprintln!("an event was not answered"),
+                Ok(Err(failed)) => complain(&format!("an event was not taken: {failed}"), &path),
+                Err(_) => complain("an event was not answered", &path),
             }
             counts.lock().events_refused += 1;
             every.tick().await;

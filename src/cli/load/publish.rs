@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use super::{
+    complain,
     engine::{deal, on_thread},
     media::Synthetic,
     report::Publishers,
@@ -17,7 +18,6 @@ use crate::{
     cli::rtmp::{Client, Failed},
     clock,
     proto::rtmp::ClientMode,
-    secret::redact,
     task,
 };
 
@@ -30,19 +30,20 @@ pub(super) struct OnAir {
     tasks: TaskTracker,
 }
 
-/// Connects them all, on so many threads; returns when each has been accepted or refused.
+/// Connects them all, on so many threads; returns when each has been accepted or refused, or once `interrupted`.
 pub(super) async fn begin(
     urls: Vec<Url>,
     media: Arc<Synthetic>,
     counts: Arc<Mutex<Publishers>>,
     threads: usize,
+    interrupted: &CancellationToken,
 ) -> io::Result<OnAir> {
     let on_air = OnAir { media, counts, stop: CancellationToken::new(), tasks: TaskTracker::new() };
     let (connecting, all) = (TaskTracker::new(), urls.len());
     on_air.counts.lock().count = all as u64;
     let phased = urls.into_iter().enumerate().map(|(nth, url)| (nth as f64 / all as f64, url));
     for part in deal(phased, threads.min(all)) {
-        let connected = connecting.track_future(on_air.clone().connect(part));
+        let connected = connecting.track_future(on_air.clone().connect(part, interrupted.clone()));
         let tasks = on_air.tasks.clone();
         on_thread("publishers", async move {
             connected.await;
@@ -62,26 +63,29 @@ impl OnAir {
         self.tasks.wait().await;
     }
 
-    async fn connect(self, urls: Vec<(f64, Url)>) {
-        let connecting = stream::iter(urls).for_each_concurrent(CONNECTING_MAX, async |(phase, url)| {
-            match Client::connect(&url, ClientMode::Publish).await {
-                Ok(client) => {
-                    let publishing = self.clone().publish(client, url, phase);
-                    task::spawn("publisher", self.tasks.track_future(publishing));
-                }
-                Err(failed) => {
-                    eprintln!("a publisher failed: {}: {failed}", redact(url.as_str()));
-                    self.counts.lock().failed += 1;
+    async fn connect(self, urls: Vec<(f64, Url)>, interrupted: CancellationToken) {
+        let connecting = stream::iter(urls).for_each_concurrent(CONNECTING_MAX, |(phase, url)| {
+            let on_air = self.clone();
+            async move {
+                match Client::connect(&url, ClientMode::Publish).await {
+                    Ok(client) => {
+                        let tasks = on_air.tasks.clone();
+                        task::spawn("publisher", tasks.track_future(on_air.publish(client, url, phase)));
+                    }
+                    Err(failed) => {
+                        complain(&format!("a publisher failed: {failed}"), url.as_str());
+                        on_air.counts.lock().failed += 1;
+                    }
                 }
             }
         });
-        connecting.await;
+        interrupted.run_until_cancelled(connecting).await;
     }
 
     async fn publish(self, mut client: Client, url: Url, phase: f64) {
         match self.stop.run_until_cancelled(feed(&mut client, &self.media, phase, &self.counts)).await {
             Some(Err(failed)) => {
-                eprintln!("a publisher was lost: {}: {failed}", redact(url.as_str()));
+                complain(&format!("a publisher was lost: {failed}"), url.as_str());
                 self.counts.lock().lost += 1;
             }
             // The server may have gone first.

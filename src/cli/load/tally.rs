@@ -61,8 +61,9 @@ impl Tally {
         let failures = &mut self.counts.failures;
         let known = failures.contains_key(reason);
         let reason = if known || failures.len() < FAILURE_KINDS_MAX { reason } else { "other reasons" };
-        *failures.entry(reason.to_owned()).or_default() += 1;
-        !known
+        let count = failures.entry(reason.to_owned()).or_default();
+        *count += 1;
+        *count == 1
     }
 
     /// The report of it.
@@ -101,7 +102,7 @@ fn cdf_ms(us: &Histogram<u64>) -> Vec<CdfPoint> {
 }
 
 /// Reasons that are told apart: they quote what servers say.
-const FAILURE_KINDS_MAX: usize = 32;
+pub(super) const FAILURE_KINDS_MAX: usize = 32;
 /// Points of the distribution each time the distance to its end is halved.
 const CDF_STEPS_PER_HALVING: u32 = 16;
 
