@@ -85,7 +85,8 @@ impl Session {
         &self.stop
     }
 
-    /// When the oldest of what was taken last entered the hub; for what was kept for him, when he came.
+    /// When the newest of what was taken last entered the hub; for what was kept for him, when he came. The rest may
+    /// have waited for it.
     pub fn entered(&self) -> Instant {
         self.entered
     }
@@ -95,7 +96,6 @@ impl Session {
         let (mut bytes, mut reads) = (0, 0);
         while bytes == 0 {
             let read = ready!(self.cursor.poll_recv(cx))?;
-            self.entered = self.cursor.entered().max(self.joined);
             bytes = self.handle_read(read, out);
         }
         // What else is ready goes out in the same write.
@@ -109,6 +109,7 @@ impl Session {
                 Ok(None) | Err(_) => break,
             }
         }
+        self.entered = self.cursor.entered().max(self.joined);
         self.counters.bytes += bytes as u64;
         Poll::Ready(Ok(()))
     }

@@ -110,7 +110,7 @@ impl Metrics {
             delivery_seconds: histograms(
                 r,
                 "delivery_seconds",
-                "Time from the entry into the hub to the write to a viewer or an edge, sampled.",
+                "Time from the entry into the hub to the write to a viewer or an edge, of the newest in it, sampled.",
                 &["protocol"],
                 DELIVERY_BUCKETS,
             ),
