@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process,
     str::FromStr,
@@ -73,12 +74,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = parse_count)]
     viewers: usize,
     /// How long in all, once the publishers are on air.
-    #[arg(long, value_name = "SECS", default_value_t = 20.0, value_parser = parse_secs)]
+    #[arg(long, value_name = "SECS", default_value_t = 20.0, value_parser = watch::parse_secs)]
     secs: f64,
     #[command(flatten)]
     shape: Shape,
     /// Viewers join over this time [default: 200 a second].
-    #[arg(long, value_name = "SECS", value_parser = parse_secs)]
+    #[arg(long, value_name = "SECS", value_parser = watch::parse_secs)]
     ramp: Option<f64>,
     /// So many viewers a second leave, and others come for them.
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = parse_rate)]
@@ -301,31 +302,29 @@ impl FromStr for Storm {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (viewers, at) = text.split_once('@').ok_or("is N@SECS, such as 5000@10")?;
-        Ok(Self { viewers: parse_count(viewers)?, at_secs: parse_secs(at)? })
+        Ok(Self { viewers: parse_count(viewers)?, at_secs: watch::parse_secs(at)? })
     }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
-    let count: usize = text.parse().map_err(|_| "is a number")?;
-    if (1..=1_000_000).contains(&count) { Ok(count) } else { Err("is between 1 and 1000000".into()) }
+    parse_within(text, 1..=1_000_000)
 }
 
 fn parse_threads(text: &str) -> Result<usize, String> {
-    let threads: usize = text.parse().map_err(|_| "is a number")?;
-    if (1..=64).contains(&threads) { Ok(threads) } else { Err("is between 1 and 64".into()) }
+    parse_within(text, 1..=64)
 }
 
 fn parse_percent(text: &str) -> Result<usize, String> {
-    let percent: usize = text.parse().map_err(|_| "is a number")?;
-    if percent <= 100 { Ok(percent) } else { Err("is between 0 and 100".into()) }
+    parse_within(text, 0..=100)
+}
+
+fn parse_within(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().map_err(|_| "is a number")?;
+    let (least, most) = (range.start(), range.end());
+    if range.contains(&number) { Ok(number) } else { Err(format!("is between {least} and {most}")) }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "is a number")?;
     if (0.0..=10_000.0).contains(&rate) { Ok(rate) } else { Err("is between 0 and 10000".into()) }
-}
-
-fn parse_secs(text: &str) -> Result<f64, String> {
-    let secs: f64 = text.parse().map_err(|_| "is a number of seconds")?;
-    if (0.1..=86_400.0).contains(&secs) { Ok(secs) } else { Err("is between 0.1 and 86400".into()) }
 }

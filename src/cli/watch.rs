@@ -130,7 +130,7 @@ pub(super) fn parse_digest(text: &str) -> Result<Digest, String> {
     serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 
-fn parse_secs(text: &str) -> Result<f64, String> {
+pub(super) fn parse_secs(text: &str) -> Result<f64, String> {
     let secs: f64 = text.parse().map_err(|_| "is a number of seconds")?;
     if (0.1..=86_400.0).contains(&secs) { Ok(secs) } else { Err("is between 0.1 and 86400".into()) }
 }
