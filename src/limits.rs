@@ -286,3 +286,14 @@ pub const LOAD_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// After SIGTERM sessions have this long to wind up; then they are cut off.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- RTP --------------------------------------------------------------------------------------------
+
+/// Packets, held and missing, of one source that wait for an older one; with more the oldest hole is given up.
+/// It is 300 ms of 30 Mbit/s.
+pub const RTP_REORDER_PACKETS_MAX: usize = 1024;
+/// Packets that one NACK may ask for, a peer's or ours; the rest of it is left unread, or asked for by the next.
+pub const RTCP_NACK_PACKETS_MAX: usize = 512;
+/// Packets that one transport-wide feedback may tell of; a longer one is refused. Also the arrivals that are kept to
+/// tell of: the oldest go first.
+pub const RTCP_TWCC_PACKETS_MAX: usize = 2048;

@@ -8,3 +8,4 @@
 pub mod flv;
 pub mod moq;
 pub mod rtmp;
+pub mod rtp;
