@@ -52,7 +52,6 @@ const IO_CRATES: &[&str] = &[
     "std::net",
     "std::fs",
     "std::thread",
-    "std::time::Instant",
     "std::time::SystemTime",
 ];
 
