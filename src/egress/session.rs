@@ -205,6 +205,7 @@ fn codec_id(codec: Codec) -> f64 {
         Codec::Aac => 10.0,
         Codec::Hevc => four_cc(*b"hvc1"),
         Codec::Av1 => four_cc(*b"av01"),
+        Codec::Vp8 => four_cc(*b"vp08"),
         Codec::Vp9 => four_cc(*b"vp09"),
         Codec::Opus => four_cc(*b"Opus"),
     }

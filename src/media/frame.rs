@@ -74,6 +74,8 @@ pub enum Codec {
     Hevc,
     /// AV1, low-overhead OBUs without temporal delimiters, description = av1C.
     Av1,
+    /// VP8 (RFC 6386), no description: its size is in every keyframe.
+    Vp8,
     /// VP9, description = vpcC.
     Vp9,
     /// AAC (ISO/IEC 14496-3), raw frames, description = AudioSpecificConfig.
@@ -86,7 +88,7 @@ impl Codec {
     /// The track kind that this codec makes.
     pub fn kind(self) -> TrackKind {
         match self {
-            Self::Avc | Self::Hevc | Self::Av1 | Self::Vp9 => TrackKind::Video,
+            Self::Avc | Self::Hevc | Self::Av1 | Self::Vp8 | Self::Vp9 => TrackKind::Video,
             Self::Aac | Self::Opus => TrackKind::Audio,
         }
     }
@@ -97,6 +99,7 @@ impl Codec {
             Self::Avc => "h264",
             Self::Hevc => "h265",
             Self::Av1 => "av1",
+            Self::Vp8 => "vp8",
             Self::Vp9 => "vp9",
             Self::Aac => "aac",
             Self::Opus => "opus",

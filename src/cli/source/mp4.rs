@@ -220,6 +220,7 @@ fn config(entry: &SampleEntry) -> Result<Option<Config>, BadClip> {
         SampleEntry::Hvc1(e) => (Codec::Hevc, record(&e.hvcc)?),
         SampleEntry::Hev1(e) => (Codec::Hevc, record(&e.hvcc)?),
         SampleEntry::Av01(e) => (Codec::Av1, record(&e.av1c)?),
+        SampleEntry::Vp08(_) => (Codec::Vp8, Bytes::new()),
         SampleEntry::Vp09(e) => (Codec::Vp9, record(&e.vpcc)?),
         SampleEntry::Mp4a(e) if e.esds.es_desc.dec_config.object_type_indication == OBJECT_TYPE_AAC => {
             let specific = e.esds.es_desc.dec_config.dec_specific.as_ref();

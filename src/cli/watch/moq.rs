@@ -144,6 +144,7 @@ fn codec(text: &str) -> Option<Codec> {
         "avc1" | "avc3" => Codec::Avc,
         "hvc1" | "hev1" => Codec::Hevc,
         "av01" => Codec::Av1,
+        "vp8" | "vp08" => Codec::Vp8,
         "vp09" => Codec::Vp9,
         "mp4a" => Codec::Aac,
         "opus" => Codec::Opus,

@@ -35,6 +35,7 @@ fn video_records_give_size_and_codec_string() {
         (Codec::Av1, "81054c000a0b0000002d4cffb3402f8404", (1280, 718), "av01.0.05M.10"),
         (Codec::Vp9, "01000000001f820202020000", (0, 0), "vp09.00.31.08"),
         (Codec::Vp9, "001f820202020000", (0, 0), "vp09.00.31.08"),
+        (Codec::Vp8, "", (0, 0), "vp8"),
         (Codec::Avc, "", (0, 0), "avc1"),
         (Codec::Hevc, "01", (0, 0), "hev1"),
     ] {
@@ -66,7 +67,7 @@ fn audio_records_give_rate_channels_and_codec_string() {
 proptest! {
     #[test]
     fn no_bytes_panic(
-        codec in prop::sample::select(vec![Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus]),
+        codec in prop::sample::select(vec![Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp8, Codec::Vp9, Codec::Aac, Codec::Opus]),
         seed in prop::sample::select(vec![
             "",
             "0142c01fffe100196742c01fda014016feb0110000030001000003003c0f1832a001000468ce0fc8",

@@ -12,8 +12,8 @@ pub(super) fn dimensions(codec: Codec, description: &[u8]) -> Option<Size> {
         Codec::Avc => avc_size(&without_emulation(avc_sps(description)?)),
         Codec::Hevc => hevc_size(&without_emulation(hevc_sps(description)?)),
         Codec::Av1 => av1_size(av1_sequence_header(description)?),
-        // A vpcC has no size; it is in every keyframe instead.
-        Codec::Vp9 | Codec::Aac | Codec::Opus => None,
+        // VP8 has no record and a vpcC no size; it is in every keyframe instead.
+        Codec::Vp8 | Codec::Vp9 | Codec::Aac | Codec::Opus => None,
     }
 }
 
@@ -22,6 +22,7 @@ pub(super) fn sample_entry(codec: Codec) -> &'static str {
         Codec::Avc => "avc1",
         Codec::Hevc => "hev1",
         Codec::Av1 => "av01",
+        Codec::Vp8 => "vp08",
         Codec::Vp9 => "vp09",
         Codec::Aac => "mp4a",
         Codec::Opus => "opus",
@@ -45,6 +46,8 @@ pub(super) fn codec_string(codec: Codec, description: &[u8]) -> Option<String> {
             };
             Some(format!("{entry}.{profile}.{level:02}{tier}.{depth:02}"))
         }
+        // WebCodecs registers no parameters for it.
+        (Codec::Vp8, _) => Some("vp8".to_owned()),
         (Codec::Vp9, _) => match vpcc_fields(description) {
             [profile, level, depth, ..] => Some(format!("{entry}.{profile:02}.{level:02}.{:02}", depth >> 4)),
             _ => None,

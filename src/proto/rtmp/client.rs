@@ -248,7 +248,7 @@ impl ClientSession {
     fn send_connect(&mut self) -> Result<(), SessionError> {
         self.state = State::Connecting;
         self.connection.send_parameters(false)?;
-        let four_ccs = ["avc1", "hvc1", "av01", "vp09", "Opus", "mp4a"].map(Value::string);
+        let four_ccs = ["avc1", "hvc1", "av01", "vp08", "vp09", "Opus", "mp4a"].map(Value::string);
         let object = Value::object([
             ("app", Value::string(self.config.app.as_str())),
             ("type", Value::string("nonprivate")),

@@ -27,6 +27,7 @@ pub(super) fn parse_video(first: u8, mut body: Bytes) -> Result<MediaTag, TagErr
         b"avc1" => Codec::Avc,
         b"hvc1" => Codec::Hevc,
         b"av01" => Codec::Av1,
+        b"vp08" => Codec::Vp8,
         b"vp09" => Codec::Vp9,
         _ => return Err(unsupported(four_cc)),
     };
@@ -64,6 +65,7 @@ pub(super) fn video_header(codec: Codec, keyframe: bool, packet_type: u8) -> Vec
     let four_cc = match codec {
         Codec::Hevc => b"hvc1",
         Codec::Av1 => b"av01",
+        Codec::Vp8 => b"vp08",
         Codec::Vp9 => b"vp09",
         _ => b"avc1",
     };

@@ -33,6 +33,7 @@ fn enhanced_bodies() {
     assert_eq!(video(b"\xa3hvc1nal"), frame_of(Codec::Hevc, false, 0, "nal"));
     assert_eq!(video(b"\x91avc1\x00\x00\x28nal"), frame_of(Codec::Avc, true, 40_000, "nal"));
     assert_eq!(video(b"\x91av01\x12\x00obu"), frame_of(Codec::Av1, true, 0, "obu"));
+    assert_eq!(video(b"\x91vp08vp8"), frame_of(Codec::Vp8, true, 0, "vp8"));
     assert_eq!(video(b"\x91vp09vp9"), frame_of(Codec::Vp9, true, 0, "vp9"));
     assert_eq!(audio(b"\x91Opuspkt"), frame_of(Codec::Opus, true, 0, "pkt"));
     assert_eq!(audio(b"\x91mp4araw"), frame_of(Codec::Aac, true, 0, "raw"));
@@ -95,7 +96,7 @@ fn players_get_classic_tags_where_those_exist() {
 proptest! {
     #[test]
     fn frames_survive_a_round_trip(
-        codec in prop::sample::select(vec![Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9]),
+        codec in prop::sample::select(vec![Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp8, Codec::Vp9]),
         keyframe in any::<bool>(),
         cts_ms in -0x80_0000i32..0x80_0000,
         data in proptest::collection::vec(1u8.., 1..64),

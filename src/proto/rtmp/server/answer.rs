@@ -118,6 +118,6 @@ fn status(level: &str, code: &str, description: &str) -> Value {
 }
 
 /// What we take, as Enhanced RTMP names it.
-const FOUR_CCS: [&str; 6] = ["avc1", "hvc1", "av01", "vp09", "mp4a", "Opus"];
+const FOUR_CCS: [&str; 7] = ["avc1", "hvc1", "av01", "vp08", "vp09", "mp4a", "Opus"];
 /// Reconnect, ModEx, timestamp nanosecond offset; not multitrack, of which we take only the first track.
 const CAPS_EX: f64 = 13.0;
