@@ -24,3 +24,9 @@ impl From<TryGetError> for Malformed {
 
 /// A sequence number further away than this is no loss and no delay but a new count (RFC 3550 §A.1, MAX_DROPOUT).
 const JUMP_MAX: i64 = 3000;
+
+/// Bytes from hexadecimal digits.
+#[cfg(test)]
+fn hex(text: &str) -> Vec<u8> {
+    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
