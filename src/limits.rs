@@ -297,3 +297,25 @@ pub const RTCP_NACK_PACKETS_MAX: usize = 512;
 /// Packets that one transport-wide feedback may tell of; a longer one is refused. Also the arrivals that are kept to
 /// tell of: the oldest go first.
 pub const RTCP_TWCC_PACKETS_MAX: usize = 2048;
+// --- SDP, WHIP and WHEP -----------------------------------------------------------------------------
+
+/// Longest session description; a longer one is refused. Chromium's have 6 KiB.
+pub const SDP_BYTES_MAX: usize = 64 * 1024;
+/// Lines of a description; more are refused. Chromium's have some 200.
+pub const SDP_LINES_MAX: usize = 2048;
+/// Longest line: room for parameter sets in base64; a longer one is refused.
+pub const SDP_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Longest mid, or name of a codec or a stream; a longer one is refused.
+pub const SDP_TOKEN_BYTES_MAX: usize = 64;
+/// Media lines of a description; more are refused.
+pub const SDP_MEDIA_MAX: usize = 16;
+/// Payload types of a media line; more are refused. Chromium offers 50.
+pub const SDP_PAYLOAD_TYPES_MAX: usize = 64;
+/// Candidates of a media line that are kept; the server needs none, its peers check towards it.
+pub const SDP_CANDIDATES_MAX: usize = 32;
+/// SSRCs of a media line that are kept: three layers, each with its retransmissions, need six.
+pub const SDP_SSRCS_MAX: usize = 16;
+/// Simulcast layers of a media line that are taken; the others stay unsent.
+pub const SDP_RIDS_MAX: usize = 8;
+/// Longest message that we take from a data channel, as answers say. Peers send us none that are longer than an event.
+pub const DATA_CHANNEL_MESSAGE_BYTES_MAX: u32 = 64 * 1024;

@@ -9,3 +9,4 @@ pub mod flv;
 pub mod moq;
 pub mod rtmp;
 pub mod rtp;
+pub mod sdp;
