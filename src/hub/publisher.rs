@@ -175,6 +175,7 @@ impl Line {
     fn set_tracks(&mut self, stream: &Stream, tracks: Arc<Tracks>, group: u64) {
         if self.tracks != tracks {
             self.tracks = tracks;
+            stream.set_b_frames(false);
             let now = stream.timeline().lock().now();
             self.push_head(stream, now, group);
         }
@@ -194,6 +195,9 @@ impl Line {
         }
         let changed = self.tracks != head.tracks;
         self.tracks = head.tracks.clone();
+        if changed {
+            stream.set_b_frames(false);
+        }
         if changed || first || !agrees {
             self.push_head(stream, head.at, group);
         }
@@ -262,7 +266,17 @@ impl Line {
         *newest_us = frame.dts_us;
     }
 
+    fn note_order(&mut self, stream: &Stream, frame: &Frame) {
+        if frame.track == TrackKind::Video {
+            if !frame.keyframe && frame.pts_us < self.latest_pts_us {
+                stream.set_b_frames(true);
+            }
+            self.latest_pts_us = if frame.keyframe { frame.pts_us } else { self.latest_pts_us.max(frame.pts_us) };
+        }
+    }
+
     fn push_frame(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>) {
+        self.note_order(stream, &frame);
         let carries_events = match frame.track {
             TrackKind::Video => true,
             TrackKind::Audio => {

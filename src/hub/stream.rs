@@ -97,6 +97,7 @@ pub struct Stream {
     viewers: watch::Sender<usize>,
     /// It comes from another node, which also takes its events.
     pub(super) relayed: AtomicBool,
+    b_frames: AtomicBool,
     /// Counters.
     pub stats: Stats,
 }
@@ -118,6 +119,8 @@ pub(super) struct Line {
     /// DTS of the newest frame of each track.
     pub(super) newest_video_us: i64,
     pub(super) newest_audio_us: i64,
+    /// Greatest PTS of a picture since the last keyframe, that one included.
+    pub(super) latest_pts_us: i64,
 }
 
 impl Stream {
@@ -139,6 +142,7 @@ impl Stream {
             held_events: Vec::new(),
             newest_video_us: i64::MIN,
             newest_audio_us: i64::MIN,
+            latest_pts_us: i64::MIN,
         };
         Arc::new(Self {
             ring: Ring::new(bounds),
@@ -149,6 +153,7 @@ impl Stream {
             state: watch::Sender::new(State::Waiting),
             viewers: watch::Sender::new(0),
             relayed: AtomicBool::new(false),
+            b_frames: AtomicBool::new(false),
             stats: Stats::default(),
             name,
         })
@@ -184,6 +189,20 @@ impl Stream {
         match self.ring.head() {
             Some(Item::Head(head)) => Some(head.tracks.clone()),
             _ => None,
+        }
+    }
+
+    /// True if pictures are decoded in another order than they are shown in, which browsers can't over WebRTC.
+    pub fn has_b_frames(&self) -> bool {
+        self.b_frames.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_b_frames(&self, has_b_frames: bool) {
+        if self.b_frames.swap(has_b_frames, Ordering::Relaxed) != has_b_frames && has_b_frames {
+            tracing::warn!(
+                stream = %self.name,
+                "the encoder reorders pictures (B-frames), which WebRTC viewers can't show: set bframes=0 or tune zerolatency"
+            );
         }
     }
 

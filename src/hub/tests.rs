@@ -102,6 +102,24 @@ async fn the_newer_publisher_wins_and_the_older_learns_of_it() {
     assert!(hub.is_announced(&name()), "the old one's window must not end the new one's stream");
 }
 
+#[test]
+fn pictures_out_of_order_are_known_until_the_encoder_is_set_up_anew() {
+    let hub = hub();
+    let mut publisher = hub.publish(&name()).expect("slot");
+    let reordered = |dts_ms: i64, pts_ms: i64, keyframe| Frame { pts_us: pts_ms * 1000, ..frame(dts_ms, keyframe) };
+    let mut push = |frames: &[(i64, i64, bool)]| {
+        for (dts_ms, pts_ms, keyframe) in frames {
+            publisher.push_frame(reordered(*dts_ms, *pts_ms, *keyframe)).expect("current");
+        }
+        publisher.stream().has_b_frames()
+    };
+    assert!(!push(&[(0, 80, true), (40, 120, false), (80, 160, false)]), "late, but in order");
+    assert!(!push(&[(120, 130, true)]), "a keyframe begins anew");
+    assert!(push(&[(160, 250, false), (200, 210, false)]), "I P B");
+    publisher.set_tracks(video()).expect("current");
+    assert!(!publisher.stream().has_b_frames());
+}
+
 #[tokio::test(start_paused = true)]
 async fn announcements_tell_what_can_be_served_and_nothing_else() {
     let hub = hub();

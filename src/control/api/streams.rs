@@ -70,6 +70,8 @@ pub(super) struct VideoInfo {
     codec: String,
     width: u32,
     height: u32,
+    /// The encoder reorders pictures, which WebRTC viewers can't show.
+    b_frames: bool,
 }
 
 /// The sound.
@@ -154,6 +156,7 @@ impl StreamInfo {
                 codec: video.codec.as_str().to_owned(),
                 width: video.width,
                 height: video.height,
+                b_frames: stream.has_b_frames(),
             }),
             audio: audio.map(|audio| AudioInfo {
                 codec: audio.codec.as_str().to_owned(),

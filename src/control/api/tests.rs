@@ -239,6 +239,7 @@ async fn tokens_see_what_is_under_their_prefix_and_guessing_is_cut_off() {
     assert_eq!(names(&desk.get("/v1/streams", Some("director")).await.1), ["live/backstage", "live/room"]);
     let (status, room) = desk.get("/v1/streams/live/room", Some("reader")).await;
     assert_eq!((status, &room["state"], &room["video"]["codec"]), (StatusCode::OK, &json!("live"), &json!("h264")));
+    assert_eq!(room["video"]["b_frames"], json!(false));
     assert_eq!(desk.get("/v1/streams/live/nobody", Some("director")).await.0, StatusCode::NOT_FOUND);
     assert_eq!(desk.get("/v1/streams/live/backstage", Some("reader")).await.0, StatusCode::FORBIDDEN);
 
