@@ -72,7 +72,7 @@ pub async fn deliver<E: From<Undelivered>>(
                     return deadline.as_mut().poll(cx).map(|()| Undelivered::Stalled.into());
                 }
             }
-            log.update(session);
+            log.update(session.counters(), session.entered());
             if std::mem::take(&mut was_full) {
                 // Answers may wait for an empty outlet.
                 cx.waker().wake_by_ref();

@@ -112,7 +112,7 @@ async fn play(
 /// Writes the response to its end. HTTP would frame each write anew for each viewer; a body that ends with its
 /// connection (RFC 9112 §6.3) is the same bytes for all.
 async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, stream: TcpStream) {
-    let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv, viewer.stream().name(), peer);
+    let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv.protocol(), viewer.stream().name(), peer);
     let mut session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
     let mut head = Some(response_head());
     let mut unheard = 0;

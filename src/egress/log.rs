@@ -2,19 +2,19 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{Carriage, Counters, Session};
+use super::Counters;
 use crate::{
     clock::{self, Instant},
     hub::End,
     media::StreamName,
-    observe::metrics::{Delivery, Metrics, Present, StreamMetrics},
+    observe::metrics::{Delivery, Metrics, Present, Protocol, StreamMetrics},
 };
 
 /// A viewer's session as operators see it. Dropping it writes the end.
 pub struct SessionLog {
     metrics: Arc<Metrics>,
     stream: Arc<StreamMetrics>,
-    carriage: Carriage,
+    protocol: Protocol,
     name: StreamName,
     peer: SocketAddr,
     began: Instant,
@@ -28,14 +28,13 @@ pub struct SessionLog {
 
 impl SessionLog {
     /// Writes the start.
-    pub fn begin(metrics: &Arc<Metrics>, carriage: Carriage, name: &StreamName, peer: SocketAddr) -> Self {
-        let protocol = carriage.protocol();
+    pub fn begin(metrics: &Arc<Metrics>, protocol: Protocol, name: &StreamName, peer: SocketAddr) -> Self {
         tracing::info!(protocol = protocol.as_str(), stream = %name, %peer, "viewer joined");
         Self {
             stream: metrics.stream(name.as_str()),
             _present: metrics.viewer(protocol),
             metrics: metrics.clone(),
-            carriage,
+            protocol,
             name: name.clone(),
             peer,
             began: clock::now(),
@@ -46,10 +45,10 @@ impl SessionLog {
         }
     }
 
-    /// Notes what the viewer has got by now.
-    pub fn update(&mut self, session: &Session) {
-        self.counters = session.counters();
-        if self.delivery.sample(session.entered()) {
+    /// Notes what the viewer has got by now, the newest of which entered the hub at `entered`.
+    pub fn update(&mut self, counters: Counters, entered: Instant) {
+        self.counters = counters;
+        if self.delivery.sample(entered) {
             self.count();
         }
     }
@@ -74,10 +73,9 @@ impl Drop for SessionLog {
     fn drop(&mut self) {
         self.count();
         let Counters { frames, frames_skipped, events, events_replayed, bytes } = self.counters;
-        let protocol = self.carriage.protocol();
-        self.metrics.session_ended(protocol, self.reason);
+        self.metrics.session_ended(self.protocol, self.reason);
         tracing::info!(
-            protocol = protocol.as_str(), stream = %self.name, peer = %self.peer, reason = self.reason,
+            protocol = self.protocol.as_str(), stream = %self.name, peer = %self.peer, reason = self.reason,
             secs = self.began.elapsed().as_secs_f32(), frames, frames_skipped, events, events_replayed, bytes,
             "viewer left"
         );

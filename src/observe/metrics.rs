@@ -38,6 +38,8 @@ pub enum Protocol {
     Flv,
     /// MoQ.
     Moq,
+    /// WebRTC to a viewer.
+    Whep,
 }
 
 impl Protocol {
@@ -47,6 +49,7 @@ impl Protocol {
             Self::Rtmp => "rtmp",
             Self::Flv => "flv",
             Self::Moq => "moq",
+            Self::Whep => "whep",
         }
     }
 }

@@ -326,7 +326,7 @@ async fn authorise_play(
 }
 
 async fn play(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, viewer: Viewer, extras: Extras) {
-    let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp, viewer.stream().name(), peer);
+    let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp.protocol(), viewer.stream().name(), peer);
     let end = tokio::select! {
         came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
         end = link.end() => Some(end),
