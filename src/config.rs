@@ -2,7 +2,11 @@
 //!
 //! Nothing is open by default: no key may publish, nobody may play, no token opens the API.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use url::Url;
@@ -32,6 +36,8 @@ pub struct Config {
     pub admin: Admin,
     /// QUIC: edges and MoQ viewers.
     pub moq: Moq,
+    /// WebRTC: WHIP publishers and WHEP viewers. Their requests come over HTTP, their media here.
+    pub webrtc: WebRtc,
     /// Where an edge takes its streams from.
     pub upstream: Upstream,
     /// What a stream keeps, and for how long.
@@ -58,6 +64,7 @@ impl Default for Config {
             http: Http::default(),
             admin: Admin::default(),
             moq: Moq::default(),
+            webrtc: WebRtc::default(),
             upstream: Upstream::default(),
             hub: Hub::default(),
             egress: Egress::default(),
@@ -146,6 +153,62 @@ impl Default for Moq {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)), cert: None, key: None }
     }
+}
+
+/// `[webrtc]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebRtc {
+    /// UDP and TCP address of the first shard; each further shard takes the next port (default `0.0.0.0:8189`).
+    pub listen: SocketAddr,
+    /// The addresses that peers are told, where they differ from the one that their request came to: behind NAT
+    /// (default: none).
+    pub public_addresses: Vec<IpAddr>,
+    /// What viewers get of streams with B-frames (default `refuse`).
+    pub b_frames: BFrames,
+    /// A publisher whose newest keyframe is older is asked for one (default 2000).
+    pub keyframe_interval_ms: u64,
+    /// Origins whose pages may publish and watch from here; `*` is all (default: none but this server's own).
+    pub allow_origins: Vec<String>,
+}
+
+impl Default for WebRtc {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8189)),
+            public_addresses: Vec::new(),
+            b_frames: BFrames::Refuse,
+            keyframe_interval_ms: 2000,
+            allow_origins: Vec::new(),
+        }
+    }
+}
+
+impl WebRtc {
+    /// Where shard `index` listens.
+    pub fn listen_of(&self, index: usize) -> SocketAddr {
+        let port = match self.listen.port() {
+            0 => 0,
+            first => first.saturating_add(u16::try_from(index).unwrap_or(u16::MAX)),
+        };
+        SocketAddr::new(self.listen.ip(), port)
+    }
+
+    /// `keyframe_interval_ms`.
+    pub fn keyframe_interval(&self) -> Duration {
+        Duration::from_millis(self.keyframe_interval_ms)
+    }
+}
+
+/// Pictures that are shown in another order than they are sent in, which browsers don't do over WebRTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BFrames {
+    /// The viewer is refused, and told why.
+    #[default]
+    Refuse,
+    /// Those that no other picture needs are left out, at a lower frame rate.
+    Drop,
 }
 
 /// `[upstream]`

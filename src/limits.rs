@@ -319,3 +319,35 @@ pub const SDP_SSRCS_MAX: usize = 16;
 pub const SDP_RIDS_MAX: usize = 8;
 /// Longest message that we take from a data channel, as answers say. Peers send us none that are longer than an event.
 pub const DATA_CHANNEL_MESSAGE_BYTES_MAX: u32 = 64 * 1024;
+// --- WebRTC -------------------------------------------------------------------------------------------
+
+/// Longest SDP of a WHIP or WHEP request; a longer one gets 413.
+pub const WEBRTC_SDP_BYTES_MAX: usize = 64 * 1024;
+/// Time for the body of such a request.
+pub const WEBRTC_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time from the answer to the end of the DTLS handshake; then the session is forgotten.
+pub const WEBRTC_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// DTLS handshakes of a node that run at once; a ClientHello beyond them is not heard.
+pub const WEBRTC_HANDSHAKES_MAX: usize = 256;
+/// Sessions of a node that are not connected; further ones get 503.
+pub const WEBRTC_PENDING_MAX: usize = 1024;
+/// The same from one address.
+pub const WEBRTC_PENDING_PER_ADDRESS_MAX: usize = 64;
+/// Sessions of a node; further ones get 503.
+pub const WEBRTC_SESSIONS_MAX: usize = 16_000;
+/// Datagrams that wait for one session's turn; further ones are lost. A publisher's keyframe has some hundred.
+pub const WEBRTC_INBOX_MAX: usize = 1024;
+/// Ways that one session may be reached by; the oldest is forgotten first.
+pub const WEBRTC_PATHS_MAX: usize = 8;
+/// Bytes that wait for a TCP peer's socket; further packets are lost.
+pub const WEBRTC_TCP_QUEUE_BYTES_MAX: usize = 512 * 1024;
+/// A TCP peer that says nothing for this long is gone: checks come every few seconds.
+pub const WEBRTC_TCP_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Data channels of one session; further ones are refused.
+pub const CHANNELS_MAX: usize = 8;
+/// Longest name of a data channel; the rest of a longer one is not read.
+pub const CHANNEL_LABEL_BYTES_MAX: usize = 64;
+/// Longest message that a peer may send on a data channel.
+pub const CHANNEL_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a peer's messages that wait to be whole.
+pub const CHANNEL_RECEIVE_BYTES_MAX: u32 = 64 * 1024;

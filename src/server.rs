@@ -7,6 +7,7 @@ mod http;
 mod keys;
 mod rtmp;
 mod trust;
+mod webrtc;
 
 use std::{
     future::Future,
@@ -35,10 +36,11 @@ use crate::{
         guard::FailedAuth,
         pending::Pending,
         tcp::{self, BindError},
-        tls::{Fingerprint, TlsError},
+        tls::{Fingerprint, TlsError, session_certificate},
         udp,
     },
     observe::{health::Health, metrics::Metrics},
+    proto::webrtc as webrtc_peer,
     relay::{self, Relay, Upstream},
     secret::Digest,
     task,
@@ -46,6 +48,7 @@ use crate::{
 
 use self::keys::EventKeys;
 pub use self::keys::KeyError;
+use self::webrtc::WebRtc;
 
 /// What the shards of a node share.
 struct Node {
@@ -56,6 +59,7 @@ struct Node {
     metrics: Arc<Metrics>,
     health: Health,
     relay: Arc<Relay>,
+    webrtc: WebRtc,
     pending: Pending,
     /// One for all listeners: what it bounds, it bounds for the node.
     api: Arc<Api>,
@@ -88,6 +92,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// QUIC.
     pub moq: SocketAddr,
+    /// WebRTC, of the first shard.
+    pub webrtc: SocketAddr,
 }
 
 /// One shard's listeners.
@@ -97,6 +103,7 @@ struct Shard {
     /// On the first shard, unless it is the same as `http`.
     admin: Option<TcpListener>,
     moq: UdpSocket,
+    webrtc: (UdpSocket, TcpListener),
 }
 
 /// Why a server can't start.
@@ -108,6 +115,9 @@ pub enum StartError {
     /// A certificate or key is of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// DTLS can't be set up.
+    #[error("DTLS can't be set up")]
+    Dtls,
     /// A file that the configuration names can't be read.
     #[error(transparent)]
     Config(#[from] LoadError),
@@ -136,6 +146,7 @@ impl Server {
             true => None,
             false => tcp::listen("admin HTTP", config.admin.listen, 1)?.pop(),
         };
+        let webrtc = webrtc::bind(&config.webrtc, count)?;
         let tcp_address = |listener: Option<&TcpListener>, asked| {
             listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
         };
@@ -145,6 +156,7 @@ impl Server {
             http: http_address,
             admin: tcp_address(admin.as_ref(), http_address),
             moq: moq.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.moq.listen),
+            webrtc: tcp_address(webrtc.first().map(|(_, listener)| listener), config.webrtc.listen),
         };
         let fingerprint = identity.fingerprint();
         let moq_address = MoqAddress {
@@ -153,8 +165,10 @@ impl Server {
         };
         let node = Arc::new(Node::new(config, moq_address, event_keys)?);
         let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
-        let listeners = rtmp.into_iter().zip(http).zip(moq);
-        let shards = listeners.map(|((rtmp, http), moq)| Shard { rtmp, http, moq, admin: admin.take() }).collect();
+        let listeners = rtmp.into_iter().zip(http).zip(moq).zip(webrtc);
+        let shards = listeners
+            .map(|(((rtmp, http), moq), webrtc)| Shard { rtmp, http, moq, webrtc, admin: admin.take() })
+            .collect();
         Ok(Self { node, shards, addresses, quic, fingerprint, upstream })
     }
 
@@ -235,6 +249,7 @@ impl Node {
         let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max());
         Ok(Self {
             relay,
+            webrtc: WebRtc::new(session_identity()?),
             api,
             auth,
             failed_auth,
@@ -255,6 +270,15 @@ impl Node {
         Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge(self.config.egress.profile), self.stop.clone()))
     }
 
+    /// A wrong guess costs the guesser time, and how much tells him nothing.
+    async fn is_guess_right(&self, from: SocketAddr, is_right: impl FnOnce() -> bool) -> bool {
+        let right = self.failed_auth.lock().attempt(from.ip(), clock::now(), is_right);
+        if !right {
+            tokio::time::sleep(rand::random_range(self.rtmp.auth_failure.clone())).await;
+        }
+        right
+    }
+
     /// Brings the gauges up to date; the rest is counted where it happens.
     fn observe(&self) {
         let streams = self.hub.list();
@@ -270,8 +294,19 @@ impl Shard {
     async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>, schedule: bool) {
         let egress = node.egress();
         let with_admin = node.config.admin.listen == node.config.http.listen;
+        let (udp, tcp) = self.webrtc;
+        let webrtc = match webrtc::Shard::new(node.clone(), egress.clone(), udp) {
+            Ok(webrtc) => Some(webrtc),
+            Err(error) => {
+                tracing::error!(%error, "WebRTC can't be served");
+                None
+            }
+        };
+        if let Some(webrtc) = &webrtc {
+            watch("WebRTC", webrtc.clone().run(tcp));
+        }
         let serve = |listener, routes| net::http::serve(listener, routes, node.stop.clone(), node.sessions.clone());
-        watch("HTTP", serve(self.http, http::viewer_routes(&node, egress.clone(), with_admin)));
+        watch("HTTP", serve(self.http, http::viewer_routes(&node, egress.clone(), webrtc, with_admin)));
         if let Some(listener) = self.admin {
             watch("admin HTTP", serve(listener, http::admin_routes(&node)));
         }
@@ -311,6 +346,12 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
             tracing::error!(%error, "{what} stopped listening");
         }
     });
+}
+
+/// Who this node is to its WebRTC peers, until it stops.
+fn session_identity() -> Result<webrtc_peer::Identity, StartError> {
+    let (certificate, key) = session_certificate()?;
+    webrtc_peer::Identity::new(certificate, key).ok_or(StartError::Dtls)
 }
 
 /// How long what is ready for viewers waits for more.

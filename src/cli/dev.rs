@@ -192,29 +192,32 @@ impl Keys {
 
 /// The ports of both nodes.
 struct Ports {
-    origin: [u16; 3],
-    edge: [u16; 3],
+    origin: [u16; 4],
+    edge: [u16; 4],
 }
 
 impl Ports {
     fn new(base: Option<u16>) -> Result<Self, String> {
         let Some(base) = base else {
-            return Ok(Self { origin: [1935, 8080, 4443], edge: [1936, 8081, 4444] });
+            return Ok(Self { origin: [1935, 8080, 4443, 8189], edge: [1936, 8081, 4444, 8190] });
         };
         let port =
-            |n: u16| base.checked_add(n).ok_or(format!("--port-base {base}: six ports from there on are needed"));
-        Ok(Self { origin: [port(0)?, port(1)?, port(2)?], edge: [port(3)?, port(4)?, port(5)?] })
+            |n: u16| base.checked_add(n).ok_or(format!("--port-base {base}: eight ports from there on are needed"));
+        let all = |[a, b, c, d]: [u16; 4]| Ok::<_, String>([port(a)?, port(b)?, port(c)?, port(d)?]);
+        let [origin, edge] = [0, 4].map(|first| [first, first + 1, first + 2, first + 3]);
+        Ok(Self { origin: all(origin)?, edge: all(edge)? })
     }
 }
 
 /// Loopback only: the one place where everybody may watch without being asked for it in a configuration.
-fn node_config(role: Role, ports: [u16; 3]) -> Config {
-    let [rtmp, http, moq] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+fn node_config(role: Role, ports: [u16; 4]) -> Config {
+    let [rtmp, http, moq, webrtc] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let mut config = Config { role, shards: 1, ..Config::default() };
     config.rtmp.listen = rtmp;
     config.http.listen = http;
     config.admin.listen = http;
     config.moq.listen = moq;
+    config.webrtc.listen = webrtc;
     config.auth.play = PlayPolicy::Anyone;
     config
 }
@@ -279,7 +282,10 @@ impl fmt::Display for Welcome<'_> {
         writeln!(f, "hawker dev: an origin and an edge, joined by QUIC. Open to this machine only.\n")?;
         writeln!(f, "Push from OBS (Settings > Stream > Custom):")?;
         writeln!(f, "  Server      {server}\n  Stream Key  {key}")?;
-        writeln!(f, "or  ffmpeg -re -i FILE -c copy -f flv '{}'\n", origin.publish_url)?;
+        writeln!(f, "or  ffmpeg -re -i FILE -c copy -f flv '{}'", origin.publish_url)?;
+        let bearer = key.rsplit_once("?key=").map_or("", |(_, key)| key);
+        writeln!(f, "or over WebRTC (OBS: Service > WHIP):")?;
+        writeln!(f, "  Server      {}/whip/live/room\n  Bearer      {bearer}\n", origin.http)?;
         if self.sample {
             writeln!(f, "A sample anchor is on air as live/sample, with a product card every 10 s.\n")?;
         }
@@ -287,6 +293,7 @@ impl fmt::Display for Welcome<'_> {
         writeln!(f, "  browser     {}/?stream={watched}", edge.http)?;
         writeln!(f, "  HTTP-FLV    ffplay -fflags nobuffer {}/{watched}.flv", edge.http)?;
         writeln!(f, "  RTMP        vlc {}/{watched}", edge.rtmp)?;
+        writeln!(f, "  WHEP        {}/whep/{watched}", edge.http)?;
         writeln!(f, "  MoQ         {hawker} watch {}/{watched} --secs 10\n", edge.moq)?;
         writeln!(f, "Send a card:")?;
         writeln!(f, "  {hawker} event {watched} card.show sku=SKU-1 name='Wool coat' price_minor=89900 currency=CNY")?;

@@ -15,6 +15,7 @@ impl Config {
                 .add("data_dir", "a node that takes events needs a directory for its journal and key: /var/lib/hawker");
         }
         self.check_listeners(&mut found);
+        self.check_webrtc(&mut found);
         self.check_files(&mut found);
         self.check_upstream(&mut found);
         self.check_ranges(&mut found);
@@ -38,6 +39,34 @@ impl Config {
         // Exactly equal is allowed: then one listener serves both.
         if http != admin && collide(http, admin) {
             found.add("admin.listen", format!("{admin} is already taken by http.listen ({http})"));
+        }
+    }
+
+    /// Each shard has a port of its own, for UDP and TCP.
+    fn check_webrtc(&self, found: &mut Problems) {
+        let webrtc = &self.webrtc;
+        if webrtc.listen.port() != 0 && webrtc.listen.port() > u16::MAX - SHARDS_PORTS {
+            found.add("webrtc.listen", "each shard takes a port, from this one on: there are not enough above it");
+        }
+        let shards = self.shards.max(1);
+        for index in 0..shards.min(usize::from(SHARDS_PORTS)) {
+            let listen = webrtc.listen_of(index);
+            let taken = [
+                ("rtmp.listen", self.rtmp.listen),
+                ("http.listen", self.http.listen),
+                ("admin.listen", self.admin.listen),
+                ("moq.listen", self.moq.listen),
+            ];
+            for (key, _) in taken.iter().filter(|(_, other)| collide(listen, *other)) {
+                found.add("webrtc.listen", format!("shard {index} would take {listen}, which is {key}'s"));
+            }
+        }
+        found.within("webrtc.keyframe_interval_ms", webrtc.keyframe_interval_ms, 500..=60_000);
+        for origin in &webrtc.allow_origins {
+            let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if origin != "*" && !is_origin {
+                found.add("webrtc.allow_origins", "each is an origin, such as \"https://shop.example.com\", or \"*\"");
+            }
         }
     }
 
@@ -125,6 +154,9 @@ impl Config {
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
+
+/// The most shards there may be.
+const SHARDS_PORTS: u16 = 1024;
 
 const EVENT_KEYS_NEEDED: &str = "events from upstream are believed only if their key is known: \
     curl http://ORIGIN/.well-known/hawker-keys.json -o /etc/hawker/event-keys.json";

@@ -35,8 +35,9 @@ pub async fn serve(
     let closing = stop.clone();
     tcp::accept(listener, stop, move |stream, peer| {
         let place = connections.admit(peer.ip());
+        let reached = Reached(stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))));
         let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
-        let connection = connection(stream, peer, router.clone(), closing.clone());
+        let connection = connection(stream, (peer, reached), router.clone(), closing.clone());
         sessions.track_future(async move {
             if place.is_some() {
                 connection.await;
@@ -66,12 +67,22 @@ impl Takeover {
     }
 }
 
-async fn connection(stream: StallGuard, peer: SocketAddr, router: Router, stop: CancellationToken) {
+/// The address that a request came to: how the client sees this host.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached(pub SocketAddr);
+
+async fn connection(
+    stream: StallGuard,
+    (peer, reached): (SocketAddr, Reached),
+    router: Router,
+    stop: CancellationToken,
+) {
     let takeover = Takeover::default();
     let extension = takeover.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(reached);
         request.extensions_mut().insert(extension.clone());
         router.clone().oneshot(request)
     });
@@ -129,7 +140,7 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
         let stream = StallGuard::new(stream, Duration::from_millis(200));
         let routes = Router::new().route("/", get(endless));
-        let served = timeout(Duration::from_secs(10), connection(stream, peer, routes, CancellationToken::new()));
+        let served = timeout(Duration::from_secs(10), connection(stream, (peer, Reached(peer)), routes, CancellationToken::new()));
         assert!(served.await.is_ok(), "still served though nobody reads");
         drop(client);
     }

@@ -81,6 +81,14 @@ impl Identity {
     }
 }
 
+/// A certificate for DTLS, which peers know by the fingerprint that their SDP names (RFC 8827 §6.5): itself and its
+/// PKCS #8 key, both DER.
+pub fn session_certificate() -> Result<(Vec<u8>, Vec<u8>), TlsError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let certificate = CertificateParams::new(Vec::new())?.self_signed(&key)?;
+    Ok((certificate.der().to_vec(), key.serialize_der()))
+}
+
 /// Whom a client takes for the server it meant.
 #[derive(Debug, Clone)]
 pub enum Trust {

@@ -38,6 +38,8 @@ pub enum Protocol {
     Flv,
     /// MoQ.
     Moq,
+    /// WebRTC from a publisher.
+    Whip,
     /// WebRTC to a viewer.
     Whep,
 }
@@ -49,6 +51,7 @@ impl Protocol {
             Self::Rtmp => "rtmp",
             Self::Flv => "flv",
             Self::Moq => "moq",
+            Self::Whip => "whip",
             Self::Whep => "whep",
         }
     }

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::Node;
+use super::{Node, webrtc};
 use crate::{
     config::Role,
     console,
@@ -24,7 +24,12 @@ use crate::{
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
-pub(super) fn viewer_routes(node: &Arc<Node>, egress: Arc<Egress>, with_admin: bool) -> Router {
+pub(super) fn viewer_routes(
+    node: &Arc<Node>,
+    egress: Arc<Egress>,
+    webrtc: Option<Arc<webrtc::Shard>>,
+    with_admin: bool,
+) -> Router {
     let flv = Flv {
         hub: node.hub.clone(),
         egress,
@@ -34,7 +39,8 @@ pub(super) fn viewer_routes(node: &Arc<Node>, egress: Arc<Egress>, with_admin: b
         wait_publisher: node.config.hub.wait_publisher(),
         viewer_stall: limits::VIEWER_STALL_TIMEOUT,
     };
-    let routes = console::router().merge(flv::router(Arc::new(flv)));
+    let sessions = webrtc.map(webrtc::router).unwrap_or_default();
+    let routes = console::router().merge(sessions).merge(flv::router(Arc::new(flv)));
     if with_admin {
         return routes.merge(admin_routes(node));
     }

@@ -99,7 +99,7 @@ pub(super) struct Timeouts {
     setup: Duration,
     publisher_silence: Duration,
     viewer_stall: Duration,
-    auth_failure: Range<Duration>,
+    pub(super) auth_failure: Range<Duration>,
 }
 
 impl Default for Timeouts {
@@ -197,7 +197,7 @@ async fn authorise_publish(
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
     let key = request.query.get("key").unwrap_or_default();
-    if !is_guess_right(node, peer, || node.auth.may_publish(&name, &key)).await {
+    if !node.is_guess_right(peer, || node.auth.may_publish(&name, &key)).await {
         return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
     }
     if name.is_global() {
@@ -210,15 +210,6 @@ async fn authorise_publish(
         }
         Err(_) => link.refuse(PUBLISH_BAD_NAME, FULL).await,
     }
-}
-
-/// A wrong guess costs the guesser time, and how much tells him nothing.
-async fn is_guess_right(node: &Node, peer: SocketAddr, is_right: impl FnOnce() -> bool) -> bool {
-    let right = node.failed_auth.lock().attempt(peer.ip(), clock::now(), is_right);
-    if !right {
-        tokio::time::sleep(rand::random_range(node.rtmp.auth_failure.clone())).await;
-    }
-    right
 }
 
 async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest) {
@@ -313,7 +304,7 @@ async fn authorise_play(
     }
     let may_play = match request.query.get("token") {
         _ if node.auth.may_play(&name, None) => true,
-        Some(token) => is_guess_right(node, peer, || node.auth.may_play(&name, Some(&token))).await,
+        Some(token) => node.is_guess_right(peer, || node.auth.may_play(&name, Some(&token))).await,
         None => false,
     };
     if !may_play {

@@ -1,0 +1,12 @@
+//! A WebRTC session's transport, without sockets: connectivity checks, DTLS, SRTP and data channels joined.
+//!
+//! DTLS and SCTP are libraries; the rest is in the modules beside this one. What a session may not do before its
+//! peer has shown who he is, [`Peer`] holds: nothing but connectivity checks is looked at from an address that has
+//! not passed one, and no media before the certificate is the one that the SDP named.
+
+mod channels;
+mod outbox;
+mod peer;
+
+pub use outbox::Outbox;
+pub use peer::{Datagram, Ice, Identity, Media, Over, Peer, PeerEvent};

@@ -1,0 +1,470 @@
+//! One session: what comes in goes to the layer it is for, what the layers have to say comes out.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
+
+use super::channels::{ChannelEvent, Channels};
+use crate::{
+    clock::Instant,
+    limits,
+    proto::{
+        ice::{Client, Lite, Path, is_stun},
+        rtp::packet::is_rtcp,
+        sdp::{Fingerprint, HashFunction},
+        srtp::{self, Opener, Profile, Sealer},
+    },
+};
+
+/// What a node's sessions share: its certificate, and the handshakes that may run at once.
+pub struct Identity {
+    config: Arc<dimpl::Config>,
+    certificate: DtlsCertificate,
+    /// Held once by this, and once by each handshake that runs.
+    handshakes: Arc<()>,
+}
+
+impl Identity {
+    /// An identity with this certificate and PKCS #8 key (ECDSA P-256), both DER.
+    pub fn new(certificate: Vec<u8>, private_key: Vec<u8>) -> Option<Self> {
+        // The cookie would prove the address, which a connectivity check has done already.
+        let config = dimpl::Config::builder()
+            .use_server_cookie(false)
+            .handshake_timeout(limits::WEBRTC_CONNECT_TIMEOUT)
+            .flight_start_rto(DTLS_RETRANSMIT)
+            .flight_retries(DTLS_RETRIES)
+            .build()
+            .ok()?;
+        let certificate = DtlsCertificate { certificate, private_key };
+        Some(Self { config: Arc::new(config), certificate, handshakes: Arc::new(()) })
+    }
+
+    fn dtls(&self, now: Instant) -> Box<Dtls> {
+        Box::new(Dtls::new_auto(self.config.clone(), self.certificate.clone(), now.into_std()))
+    }
+
+    fn begin_handshake(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.handshakes) <= limits::WEBRTC_HANDSHAKES_MAX).then(|| self.handshakes.clone())
+    }
+
+    /// What the SDP names it by.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(HashFunction::Sha256, &self.certificate.certificate)
+    }
+}
+
+/// A datagram to send.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Where to.
+    pub path: Path,
+    /// The payload.
+    pub bytes: Vec<u8>,
+}
+
+/// What happened to a session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// The peer is who the SDP says; media may flow.
+    Connected,
+    /// A data channel can be written to.
+    ChannelOpen {
+        /// The channel.
+        id: u16,
+        /// The name that its opener gave it.
+        label: String,
+    },
+    /// A data channel is gone.
+    ChannelClosed {
+        /// The channel.
+        id: u16,
+    },
+    /// A message came on a data channel.
+    Message {
+        /// The channel.
+        id: u16,
+        /// As it was sent.
+        data: Bytes,
+    },
+    /// The session is over.
+    Over(Over),
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Over {
+    /// No connection came about in time.
+    #[error("no connection came about")]
+    NotConnected,
+    /// The certificate is not the one that the SDP names.
+    #[error("the certificate is not the one that the SDP names")]
+    WrongCertificate,
+    /// The handshake failed, or DTLS broke.
+    #[error("DTLS failed")]
+    Dtls,
+    /// No connectivity check came for too long (RFC 7675).
+    #[error("the peer went silent")]
+    Silent,
+    /// The peer said that he is done.
+    #[error("closed by the peer")]
+    Closed,
+}
+
+/// What came in for the session's media.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Media<'a> {
+    /// An RTP packet, in the clear.
+    Rtp(&'a [u8]),
+    /// A compound RTCP packet, in the clear.
+    Rtcp(&'a [u8]),
+}
+
+/// Which side of the handshake we are.
+enum Side {
+    /// A server: DTLS comes to us.
+    Passive,
+    /// A client of another server: we begin.
+    Active,
+}
+
+enum Channeled {
+    None,
+    /// Wanted, once there is a way.
+    Passive,
+    Active(&'static str),
+    Running(Box<Channels>),
+}
+
+/// One session.
+pub struct Peer {
+    identity: Arc<Identity>,
+    side: Side,
+    ice: Ice,
+    /// The certificate that the SDP names.
+    expected: Fingerprint,
+    /// Made when the first handshake packet comes along a way that was checked.
+    dtls: Option<Box<Dtls>>,
+    dtls_due: Option<Instant>,
+    handshake: Option<Arc<()>>,
+    is_trusted: bool,
+    sealer: Option<Sealer>,
+    opener: Option<Opener>,
+    channels: Channeled,
+    connect_by: Option<Instant>,
+    transmits: VecDeque<Datagram>,
+    events: VecDeque<PeerEvent>,
+    is_over: bool,
+}
+
+impl Peer {
+    /// The answering side, which serves. With `channels` it takes data channels.
+    pub fn passive(identity: &Arc<Identity>, ice: Ice, expected: Fingerprint, channels: bool, now: Instant) -> Self {
+        let channels = if channels { Channeled::Passive } else { Channeled::None };
+        Self::new(identity, Side::Passive, ice, expected, channels, now)
+    }
+
+    /// The offering side, a client. It opens the data channel `label` if there is one.
+    pub fn active(
+        identity: &Arc<Identity>,
+        ice: Ice,
+        expected: Fingerprint,
+        label: Option<&'static str>,
+        now: Instant,
+    ) -> Self {
+        let channels = label.map_or(Channeled::None, Channeled::Active);
+        Self::new(identity, Side::Active, ice, expected, channels, now)
+    }
+
+    fn new(
+        identity: &Arc<Identity>,
+        side: Side,
+        ice: Ice,
+        expected: Fingerprint,
+        channels: Channeled,
+        now: Instant,
+    ) -> Self {
+        Self {
+            identity: identity.clone(),
+            side,
+            ice,
+            expected,
+            dtls: None,
+            dtls_due: None,
+            handshake: None,
+            is_trusted: false,
+            sealer: None,
+            opener: None,
+            channels,
+            connect_by: Some(now + limits::WEBRTC_CONNECT_TIMEOUT),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    /// A datagram came along `path`. Gives what is in it for the media (RFC 7983 tells the layers apart).
+    pub fn handle_datagram<'a>(&mut self, now: Instant, path: Path, datagram: &'a mut [u8]) -> Option<Media<'a>> {
+        if self.is_over {
+            return None;
+        }
+        if is_stun(datagram) {
+            if let Ok(Some(bytes)) = self.ice.handle(now, path, datagram) {
+                self.transmits.push_back(Datagram { path, bytes });
+            }
+            self.begin_handshake(now);
+            return None;
+        }
+        if !self.ice.is_valid(&path) {
+            return None;
+        }
+        match datagram.first()? {
+            20..=63 => {
+                self.handle_dtls(now, datagram);
+                None
+            }
+            128..=191 => self.open(datagram),
+            _ => None,
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_over {
+            return;
+        }
+        if self.connect_by.is_some_and(|by| by <= now) {
+            return self.end(Over::NotConnected);
+        }
+        if self.ice.is_expired(now) {
+            return self.end(Over::Silent);
+        }
+        while let Some((path, bytes)) = self.ice.poll_transmit(now) {
+            self.transmits.push_back(Datagram { path, bytes });
+        }
+        self.begin_handshake(now);
+        if let Some(dtls) = &mut self.dtls
+            && self.dtls_due.is_some_and(|due| due <= now)
+            && dtls.handle_timeout(now.into_std()).is_err()
+        {
+            return self.end(Over::Dtls);
+        }
+        if let Channeled::Running(channels) = &mut self.channels
+            && channels.poll_timeout().is_some_and(|due| due <= now)
+        {
+            channels.handle_timeout(now);
+        }
+        self.drive(now);
+    }
+
+    /// When [`Peer::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let channels = match &self.channels {
+            Channeled::Running(channels) => channels.poll_timeout(),
+            _ => None,
+        };
+        [self.connect_by, self.ice.deadline(), self.dtls_due, channels].into_iter().flatten().min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Datagram> {
+        self.transmits.pop_front()
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Where media goes.
+    pub fn path(&self) -> Option<Path> {
+        self.ice.selected()
+    }
+
+    /// Seals media, once connected.
+    pub fn sealer(&mut self) -> Option<&mut Sealer> {
+        self.sealer.as_mut()
+    }
+
+    /// The connectivity checks, to be told of the peer's candidates.
+    pub fn ice(&mut self) -> &mut Ice {
+        &mut self.ice
+    }
+
+    /// Bytes on a channel that the peer has not acknowledged.
+    pub fn channel_backlog_bytes(&mut self, id: u16) -> usize {
+        match &mut self.channels {
+            Channeled::Running(channels) => channels.buffered(id),
+            _ => 0,
+        }
+    }
+
+    /// Sends a text on a channel. False if the channel is gone.
+    pub fn send_text(&mut self, now: Instant, id: u16, text: &[u8]) -> bool {
+        let Channeled::Running(channels) = &mut self.channels else { return false };
+        let sent = channels.send_text(id, text);
+        self.drive(now);
+        sent
+    }
+
+    /// Says goodbye to the peer; what is to be sent for it is in [`Peer::poll_transmit`].
+    pub fn close(&mut self, now: Instant) {
+        if let Some(dtls) = &mut self.dtls {
+            let _ = dtls.close();
+            self.drive(now);
+        }
+        self.is_over = true;
+    }
+
+    fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Option<Media<'a>> {
+        let opener = self.opener.as_mut()?;
+        if is_rtcp(datagram) {
+            let length = opener.open_rtcp(datagram).ok()?;
+            return datagram.get(..length).map(Media::Rtcp);
+        }
+        let length = opener.open_rtp(datagram).ok()?;
+        datagram.get(..length).map(Media::Rtp)
+    }
+
+    /// The client's first flight, once there is a way.
+    fn begin_handshake(&mut self, now: Instant) {
+        if matches!(self.side, Side::Active) && self.dtls.is_none() && self.ice.selected().is_some() {
+            let mut dtls = self.identity.dtls(now);
+            dtls.set_active(true);
+            self.dtls = Some(dtls);
+            self.drive(now);
+        }
+    }
+
+    fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) {
+        if self.dtls.is_none() && !self.accept_handshake(now) {
+            return;
+        }
+        let Some(dtls) = &mut self.dtls else { return };
+        let handled = dtls.handle_timeout(now.into_std()).and_then(|()| dtls.handle_packet(datagram));
+        if handled.is_err() {
+            return self.end(Over::Dtls);
+        }
+        self.drive(now);
+    }
+
+    /// False if too many handshakes run on this node: the peer will ask again.
+    fn accept_handshake(&mut self, now: Instant) -> bool {
+        let Some(place) = self.identity.begin_handshake() else { return false };
+        self.handshake = Some(place);
+        self.dtls = Some(self.identity.dtls(now));
+        true
+    }
+
+    /// Moves everything that is ready between the layers.
+    fn drive(&mut self, now: Instant) {
+        loop {
+            self.drain_dtls(now);
+            if !self.pump_channels(now) {
+                break;
+            }
+        }
+        self.tell_of_channels();
+    }
+
+    fn drain_dtls(&mut self, now: Instant) {
+        let mut buffer = vec![0; DTLS_RECORD_BYTES_MAX];
+        loop {
+            let Some(dtls) = &mut self.dtls else { return };
+            match dtls.poll_output(&mut buffer) {
+                Output::Packet(packet) => {
+                    if let Some(path) = self.ice.selected() {
+                        self.transmits.push_back(Datagram { path, bytes: packet.to_vec() });
+                    }
+                }
+                Output::PeerCert(certificate) => {
+                    if !self.expected.is_of(certificate) {
+                        return self.end(Over::WrongCertificate);
+                    }
+                    self.is_trusted = true;
+                }
+                Output::KeyingMaterial(keys, profile) => self.take_keys(&keys, profile),
+                Output::Connected => self.connected(),
+                Output::ApplicationData(packet) => {
+                    if let Channeled::Running(channels) = &mut self.channels {
+                        channels.handle_packet(now, packet);
+                    }
+                }
+                Output::CloseNotify => return self.end(Over::Closed),
+                Output::Timeout(due) => {
+                    self.dtls_due = Some(Instant::from_std(due));
+                    return;
+                }
+                Output::BufferTooSmall { needed } if needed <= DTLS_OUTPUT_BYTES_MAX => buffer.resize(needed, 0),
+                _ => return self.end(Over::Dtls),
+            }
+        }
+    }
+
+    fn take_keys(&mut self, keys: &[u8], profile: SrtpProfile) {
+        let profile = match profile {
+            SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128CmSha1_80,
+            SrtpProfile::AEAD_AES_128_GCM => Profile::Aes128Gcm,
+            SrtpProfile::AEAD_AES_256_GCM => Profile::Aes256Gcm,
+            _ => return self.end(Over::Dtls),
+        };
+        match srtp::from_dtls(profile, keys, matches!(self.side, Side::Active)) {
+            Ok((sealer, opener)) if self.is_trusted => (self.sealer, self.opener) = (Some(sealer), Some(opener)),
+            _ => self.end(Over::Dtls),
+        }
+    }
+
+    fn connected(&mut self) {
+        if !self.is_trusted || self.sealer.is_none() {
+            // A handshake without a certificate, or without SRTP, which every peer of ours has.
+            return self.end(Over::Dtls);
+        }
+        (self.handshake, self.connect_by) = (None, None);
+        match self.channels {
+            Channeled::Passive => self.channels = Channeled::Running(Box::new(Channels::passive())),
+            Channeled::Active(label) => self.channels = Channeled::Running(Box::new(Channels::active(label))),
+            Channeled::None | Channeled::Running(_) => {}
+        }
+        self.events.push_back(PeerEvent::Connected);
+    }
+
+    /// Hands what the channels send to DTLS. False if there is nothing.
+    fn pump_channels(&mut self, now: Instant) -> bool {
+        let (Channeled::Running(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else { return false };
+        let Some(packets) = channels.poll_transmit(now) else { return false };
+        for packet in packets {
+            if dtls.send_application_data(&packet).is_err() {
+                self.end(Over::Dtls);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn tell_of_channels(&mut self) {
+        let Channeled::Running(channels) = &mut self.channels else { return };
+        while let Some(event) = channels.poll_event() {
+            self.events.push_back(match event {
+                ChannelEvent::Open { id, label } => PeerEvent::ChannelOpen { id, label },
+                ChannelEvent::Message { id, data } => PeerEvent::Message { id, data },
+                ChannelEvent::Closed { id } => PeerEvent::ChannelClosed { id },
+            });
+        }
+    }
+
+    fn end(&mut self, why: Over) {
+        if !self.is_over {
+            self.is_over = true;
+            self.handshake = None;
+            self.events.push_back(PeerEvent::Over(why));
+        }
+    }
+}
+
+/// Before a flight is sent again, at first; doubled each time.
+const DTLS_RETRANSMIT: Duration = Duration::from_millis(200);
+const DTLS_RETRIES: usize = 6;
+/// Room for one record of our size.
+const DTLS_RECORD_BYTES_MAX: usize = 2048;
+/// The largest output that DTLS gives: a whole record of the peer (RFC 6347 §4.1).
+const DTLS_OUTPUT_BYTES_MAX: usize = 20 * 1024;

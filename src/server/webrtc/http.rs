@@ -1,0 +1,386 @@
+//! WHIP and WHEP over HTTP: an offer in, an answer out, and a resource that ends the session.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Path, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::any,
+};
+use futures_util::stream;
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{Resource, Shard, play::Playing, publish::Publishing, session::{Command, Role}};
+use crate::{
+    config::{BFrames, Role as NodeRole},
+    egress::{self, Playback},
+    limits,
+    media::{Codec, StreamName, TrackKind},
+    net::{access::Access, http::Reached, pending::Place},
+    proto::{
+        sdp::{self, Fragment, Offer, Ssrcs},
+        whip::{self, ResourceId},
+    },
+};
+
+/// What is refused, and how.
+struct Refusal {
+    status: StatusCode,
+    why: String,
+}
+
+type Refused<T> = Result<T, Refusal>;
+
+/// A request as all of these look at it.
+struct Ask {
+    shard: Arc<Shard>,
+    from: SocketAddr,
+    reached: SocketAddr,
+    path: String,
+    request: Request,
+}
+
+/// The routes of one shard.
+pub(in crate::server) fn router(shard: Arc<Shard>) -> Router {
+    Router::new().route("/whip/{*path}", any(whip)).route("/whep/{*path}", any(whep)).with_state(shard)
+}
+
+async fn whip(
+    State(shard): State<Arc<Shard>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(Reached(reached)): Extension<Reached>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Response {
+    Ask { shard, from, reached, path, request }.answer(Kind::Publish).await
+}
+
+async fn whep(
+    State(shard): State<Arc<Shard>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(Reached(reached)): Extension<Reached>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Response {
+    Ask { shard, from, reached, path, request }.answer(Kind::Play).await
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Publish,
+    Play,
+}
+
+impl Kind {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Publish => "/whip",
+            Self::Play => "/whep",
+        }
+    }
+
+    /// The query parameter that stands for the bearer token.
+    fn parameter(self) -> &'static str {
+        match self {
+            Self::Publish => "key",
+            Self::Play => "token",
+        }
+    }
+}
+
+impl Ask {
+    async fn answer(self, kind: Kind) -> Response {
+        let (metrics, from) = (self.shard.node.metrics.clone(), self.from);
+        let origin = self.allowed_origin();
+        let resource = self.resource();
+        let method = self.request.method().clone();
+        let answered = match (&method, resource) {
+            (&Method::OPTIONS, _) => Ok(preflight()),
+            (&Method::POST, _) if kind == Kind::Publish => self.publish().await,
+            (&Method::POST, _) => self.play().await,
+            (&Method::DELETE, Some(found)) => self.delete(kind, found).await,
+            (&Method::PATCH, Some(found)) => self.patch(kind, found).await,
+            (&Method::GET, Some(found)) if kind == Kind::Play => self.events(found).await,
+            (&Method::DELETE | &Method::PATCH, None) => Err(refuse(StatusCode::NOT_FOUND, "no such session")),
+            _ => Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "POST an offer")),
+        };
+        let mut response = answered.unwrap_or_else(|refusal| {
+            metrics.refused(kind.folder().trim_start_matches('/'));
+            tracing::info!(
+                protocol = kind.folder().trim_start_matches('/'), peer = %from, status = refusal.status.as_u16(),
+                reason = refusal.why, "not accepted"
+            );
+            refusal.into_response()
+        });
+        if let Some(origin) = origin {
+            allow(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    /// The session that the path's last part names.
+    fn resource(&self) -> Option<(ResourceId, Resource)> {
+        let (name, id) = self.path.rsplit_once('/')?;
+        let id = id.parse::<ResourceId>().ok()?;
+        let resource = self.shard.node.webrtc.resources.lock().get(&id).cloned()?;
+        (resource.name.as_str() == name).then_some((id, resource))
+    }
+
+    fn name(&self) -> Refused<StreamName> {
+        let name = self.path.parse::<StreamName>();
+        let name = name.map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+        match name.is_global() {
+            true => Err(refuse(StatusCode::FORBIDDEN, "that name stands for all rooms")),
+            false => Ok(name),
+        }
+    }
+
+    /// The secret that the request brings: as a bearer token, or in the query.
+    fn secret(&self, kind: Kind) -> Option<String> {
+        let bearer = self.request.headers().get(header::AUTHORIZATION).and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        });
+        bearer.or_else(|| {
+            let query = self.request.uri().query()?;
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(key, _)| key == kind.parameter()).map(|(_, value)| value.into_owned())
+        })
+    }
+
+    /// Before anything of the request's body is read.
+    async fn authorise(&self, kind: Kind, name: &StreamName) -> Refused<()> {
+        let node = &self.shard.node;
+        let unauthorised = || refuse(StatusCode::UNAUTHORIZED, "a key or token for this stream is needed");
+        if kind == Kind::Play && node.auth.may_play(name, None) {
+            return Ok(());
+        }
+        let secret = self.secret(kind).ok_or_else(unauthorised)?;
+        let right = node.is_guess_right(self.from, || match kind {
+            Kind::Publish => node.auth.may_publish(name, &secret),
+            Kind::Play => node.auth.may_play(name, Some(&secret)),
+        });
+        if right.await { Ok(()) } else { Err(unauthorised()) }
+    }
+
+    /// The offer, and a place among those that are not connected.
+    async fn offer(self) -> Refused<(Offer, Place)> {
+        let is_sdp = content_type(&self.request).is_some_and(|found| found == whip::SDP);
+        if !is_sdp {
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the offer's type is application/sdp"));
+        }
+        let webrtc = &self.shard.node.webrtc;
+        let busy = || refuse(StatusCode::SERVICE_UNAVAILABLE, "too many sessions");
+        if webrtc.resources.lock().len() >= limits::WEBRTC_SESSIONS_MAX {
+            return Err(busy());
+        }
+        let place = webrtc.pending.admit(self.from.ip()).ok_or_else(busy)?;
+        let text = read_text(self.request.into_body()).await?;
+        let offer = Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+        Ok((offer, place))
+    }
+
+    async fn publish(self) -> Refused<Response> {
+        let (kind, name) = (Kind::Publish, self.name()?);
+        let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
+        let node = &shard.node;
+        if node.config.role == NodeRole::Edge {
+            return Err(refuse(StatusCode::FORBIDDEN, "this node is an edge: publish at its origin"));
+        }
+        self.authorise(kind, &name).await?;
+        let query = self.query(kind);
+        let (offer, place) = self.offer().await?;
+        let local = shard.local(reached.ip());
+        let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
+            .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
+        let publishing = Publishing::new(node, name.clone(), terms.clone(), from);
+        let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), place);
+        Ok(created(kind, &name, id, &query, answer))
+    }
+
+    async fn play(self) -> Refused<Response> {
+        let (kind, name) = (Kind::Play, self.name()?);
+        let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
+        let node = &shard.node;
+        self.authorise(kind, &name).await?;
+        let query = self.query(kind);
+        let (offer, place) = self.offer().await?;
+        let viewer = node.hub.view(&name);
+        let viewer = viewer.map_err(|full| refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
+        let nobody = || refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
+        if !egress::publisher_came(&viewer, node.config.hub.wait_publisher()).await {
+            return Err(nobody());
+        }
+        let stream = viewer.stream().clone();
+        let tracks = stream.tracks().ok_or_else(nobody)?;
+        if stream.has_b_frames() && node.config.webrtc.b_frames == BFrames::Refuse {
+            return Err(refuse(StatusCode::NOT_ACCEPTABLE, B_FRAMES));
+        }
+        let local = shard.local(reached.ip());
+        let wants = sdp::play::Play {
+            video: tracks.video.as_ref(),
+            audio: tracks.audio.as_ref().map(|_| Codec::Opus),
+            ssrcs: Ssrcs { video: ssrc(), video_rtx: ssrc(), audio: ssrc() },
+        };
+        let (answer, terms) = sdp::play::answer(&offer, &local, &wants)
+            .map_err(|why| refuse(StatusCode::NOT_ACCEPTABLE, why.to_string()))?;
+        let playback = Playback::join(&shard.egress, viewer, &terms, wants.ssrcs);
+        let playing = Playing::new(playback, from, &node.metrics);
+        let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
+        let mut response = created(kind, &name, id, &query, answer);
+        let link = format!("<{}/{name}/{id}{query}>; rel=\"{}\"; events=\"live-event\"", kind.folder(), whip::SSE_REL);
+        if let Ok(link) = HeaderValue::try_from(link) {
+            response.headers_mut().append(header::LINK, link);
+        }
+        Ok(response)
+    }
+
+    async fn delete(self, kind: Kind, (_, resource): (ResourceId, Resource)) -> Refused<Response> {
+        self.authorise(kind, &resource.name).await?;
+        // A session that doesn't listen any more is gone already.
+        let _ = resource.commands.send(Command::Close).await;
+        Ok(StatusCode::OK.into_response())
+    }
+
+    /// Candidates of the peer: nothing to do, because he comes to us. A restart is not offered.
+    async fn patch(self, kind: Kind, (id, resource): (ResourceId, Resource)) -> Refused<Response> {
+        self.authorise(kind, &resource.name).await?;
+        if content_type(&self.request).is_none_or(|found| found != whip::FRAGMENT) {
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a fragment's type is application/trickle-ice-sdpfrag"));
+        }
+        let matches = self.request.headers().get(header::IF_MATCH);
+        if matches.is_some_and(|tag| tag != "*" && tag.as_bytes() != etag(id).as_bytes()) {
+            return Err(refuse(StatusCode::PRECONDITION_FAILED, "another ICE session"));
+        }
+        let text = read_text(self.request.into_body()).await?;
+        let fragment = Fragment::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+        match fragment.ice.is_some_and(|ice| ice.ufrag != resource.ufrag) {
+            true => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "no ICE restart here: POST a new offer")),
+            false => Ok(StatusCode::NO_CONTENT.into_response()),
+        }
+    }
+
+    /// Events for players that have no data channel.
+    async fn events(self, (_, resource): (ResourceId, Resource)) -> Refused<Response> {
+        self.authorise(Kind::Play, &resource.name).await?;
+        let (sender, receiver) = mpsc::channel(limits::EVENTS_PENDING_MAX);
+        let gone = |_| refuse(StatusCode::NOT_FOUND, "no such session");
+        resource.commands.send(Command::Events(sender)).await.map_err(gone)?;
+        let events = stream::unfold(receiver, async |mut receiver| {
+            let message: Bytes = receiver.recv().await?;
+            let data = String::from_utf8_lossy(&message).into_owned();
+            Some((Ok::<_, Infallible>(Event::default().event("live-event").data(data)), receiver))
+        });
+        let alive = KeepAlive::new().interval(limits::EVENT_STREAM_HEARTBEAT);
+        Ok(Sse::new(events).keep_alive(alive).into_response())
+    }
+
+    /// The secret, if it came in the query: the resource wants it again.
+    fn query(&self, kind: Kind) -> String {
+        let by_header = self.request.headers().contains_key(header::AUTHORIZATION);
+        match self.secret(kind).filter(|_| !by_header) {
+            Some(secret) => {
+                let pair = url::form_urlencoded::Serializer::new(String::new()).append_pair(kind.parameter(), &secret).finish();
+                format!("?{pair}")
+            }
+            None => String::new(),
+        }
+    }
+
+    fn allowed_origin(&self) -> Option<HeaderValue> {
+        let origin = self.request.headers().get(header::ORIGIN)?;
+        let allowed = &self.shard.node.config.webrtc.allow_origins;
+        allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, format!("{}\n", self.why)).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("POST, PATCH, DELETE, OPTIONS"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+fn refuse(status: StatusCode, why: impl Into<String>) -> Refusal {
+    Refusal { status, why: why.into() }
+}
+
+/// 201 (RFC 9725 §4.2). The location is a path without a host: proxies in between don't matter to it.
+fn created(kind: Kind, name: &StreamName, id: ResourceId, query: &str, answer: String) -> Response {
+    let location = format!("{}/{name}/{id}{query}", kind.folder());
+    let headers = [
+        (header::CONTENT_TYPE, whip::SDP.to_owned()),
+        (header::LOCATION, location),
+        (header::ETAG, etag(id)),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::ACCEPT_PATCH, whip::FRAGMENT.to_owned()),
+    ];
+    (StatusCode::CREATED, headers, answer).into_response()
+}
+
+/// A session has one ICE session.
+fn etag(id: ResourceId) -> String {
+    format!("\"{id}\"")
+}
+
+fn preflight() -> Response {
+    let headers = [(header::ALLOW, "POST, PATCH, DELETE, OPTIONS"), (header::ACCEPT_POST, whip::SDP)];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// What scripts of an allowed origin may do (Fetch §3.3).
+fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    let says = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, PATCH, DELETE, GET"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Location, Link, ETag"),
+    ];
+    for (name, value) in says {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+fn content_type(request: &Request) -> Option<String> {
+    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+async fn read_text(body: Body) -> Refused<String> {
+    let too_slow = |_| refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
+    let too_large = |_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    let read = axum::body::to_bytes(body, limits::WEBRTC_SDP_BYTES_MAX);
+    let bytes = timeout(limits::WEBRTC_BODY_TIMEOUT, read).await.map_err(too_slow)?.map_err(too_large)?;
+    String::from_utf8(bytes.into()).map_err(|_| refuse(StatusCode::BAD_REQUEST, "not text"))
+}
+
+fn ssrc() -> u32 {
+    rand::random()
+}
+
+/// Codecs that publishers may send, the ones preferred first.
+const PUBLISHED: [Codec; 6] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Opus];
+
+/// To the person who wants to watch, and to the anchor.
+const B_FRAMES: &str = "the stream has B-frames, which browsers don't reorder over WebRTC: set the encoder's B-frames to 0 \
+                        (x264: tune=zerolatency), or webrtc.b_frames = \"drop\" on the server";

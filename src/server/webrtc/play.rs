@@ -1,0 +1,130 @@
+//! What a WHEP session is for: a stream's packets go to a viewer, and its events beside them.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{door::Door, session::End};
+use crate::{
+    clock::Instant,
+    egress::{Playback, SessionLog},
+    limits,
+    observe::metrics::Metrics,
+    proto::webrtc::Peer,
+};
+
+/// A viewer's session.
+pub(super) struct Playing {
+    playback: Playback,
+    log: SessionLog,
+    carrier: Carrier,
+}
+
+/// How the viewer is told events.
+enum Carrier {
+    /// Not at all, yet.
+    None,
+    /// Over this data channel.
+    Channel(u16),
+    /// As server-sent events.
+    Http(mpsc::Sender<Bytes>),
+}
+
+impl Playing {
+    pub(super) fn new(playback: Playback, from: SocketAddr, metrics: &Arc<Metrics>) -> Self {
+        let log = SessionLog::begin(metrics, crate::observe::metrics::Protocol::Whep, playback.name(), from);
+        Self { playback, log, carrier: Carrier::None }
+    }
+
+    pub(super) fn handle_rtcp(&mut self, now: Instant, packet: &[u8]) {
+        self.playback.handle_rtcp(now, packet);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.playback.poll_timeout()
+    }
+
+    /// The viewer opened a channel.
+    pub(super) fn channel_open(&mut self, id: u16, label: &str) {
+        if label == EVENTS_CHANNEL {
+            self.carrier = Carrier::Channel(id);
+            self.playback.tell_events();
+        }
+    }
+
+    pub(super) fn channel_closed(&mut self, closed: u16) {
+        if matches!(self.carrier, Carrier::Channel(id) if id == closed) {
+            self.carrier = Carrier::None;
+        }
+    }
+
+    /// The viewer asks for events over HTTP.
+    pub(super) fn tell_by_http(&mut self, sender: mpsc::Sender<Bytes>) {
+        self.carrier = Carrier::Http(sender);
+        self.playback.tell_events();
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        peer: &mut Peer,
+        door: &Door,
+    ) -> Result<(), End> {
+        let Some(path) = peer.path() else { return Ok(()) };
+        let mut outbox = door.outbox.lock();
+        for _ in 0..TURNS_MAX {
+            let Some(sealer) = peer.sealer() else { return Ok(()) };
+            let taken = self.playback.poll_take(cx, now, sealer, door.socket.segments_max(), &mut outbox);
+            door.flush(&path, &mut outbox);
+            match taken {
+                Poll::Pending => {
+                    self.tell(now, peer)?;
+                    self.log.update(self.playback.counters(), self.playback.entered());
+                    return Ok(());
+                }
+                Poll::Ready(Err(end)) => return Err(End::Line(end)),
+                Poll::Ready(Ok(())) => self.tell(now, peer)?,
+            }
+        }
+        // The others of the shard first.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Events go out as soon as their frames do.
+    fn tell(&mut self, now: Instant, peer: &mut Peer) -> Result<(), End> {
+        match &self.carrier {
+            Carrier::None => {}
+            Carrier::Channel(id) => {
+                while peer.channel_backlog_bytes(*id) < limits::CHANNEL_BACKLOG_BYTES_MAX {
+                    let Some(message) = self.playback.poll_message() else { break };
+                    peer.send_text(now, *id, &message);
+                }
+            }
+            Carrier::Http(sender) => {
+                while let Some(message) = self.playback.poll_message() {
+                    if sender.try_send(message).is_err() {
+                        self.carrier = Carrier::None;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ends(mut self, end: End) {
+        self.log.ends(end.label());
+    }
+}
+
+/// The data channel that events travel on; the viewer opens it.
+const EVENTS_CHANNEL: &str = "live-events";
+/// Times that one viewer sends before the others of the shard get their turn.
+const TURNS_MAX: usize = 16;

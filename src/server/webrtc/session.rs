@@ -1,0 +1,224 @@
+//! The loop of one session: what came for it, what it has to send, and when it must look again.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Sleep, sleep_until},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::{door::Seat, play::Playing, publish::Publishing};
+use crate::{
+    clock::{self, Instant},
+    egress, hub,
+    hub::Replaced,
+    limits,
+    net::pending::Place,
+    proto::webrtc::{Media, Over, Peer, PeerEvent},
+};
+
+/// Why a session ended, in the words of logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum End {
+    #[error(transparent)]
+    Peer(#[from] Over),
+    #[error(transparent)]
+    Replaced(#[from] Replaced),
+    #[error("{}", egress::reason(*.0))]
+    Line(hub::End),
+    #[error("no media for too long")]
+    Silent,
+    #[error("deleted")]
+    Deleted,
+    #[error("this node has all the streams it may have")]
+    Full,
+    #[error("server stops")]
+    Stopping,
+}
+
+impl End {
+    /// The metric's label.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Peer(Over::NotConnected) => "not connected",
+            Self::Peer(Over::WrongCertificate) => "wrong certificate",
+            Self::Peer(Over::Dtls) => "dtls",
+            Self::Peer(Over::Silent) | Self::Silent => "silent",
+            Self::Peer(Over::Closed) => "peer closed",
+            Self::Replaced(_) => "replaced",
+            Self::Line(end) => egress::reason(end),
+            Self::Deleted => "deleted",
+            Self::Full => "full",
+            Self::Stopping => "server stops",
+        }
+    }
+}
+
+/// What the session's resource was asked for over HTTP.
+pub(super) enum Command {
+    /// DELETE.
+    Close,
+    /// Events as server-sent events.
+    Events(mpsc::Sender<bytes::Bytes>),
+}
+
+/// What a session is for.
+pub(super) enum Role {
+    Publish(Box<Publishing>),
+    Play(Box<Playing>),
+}
+
+/// A session from its answer to its end.
+pub(super) struct Session {
+    peer: Peer,
+    role: Role,
+    seat: Seat,
+    commands: mpsc::Receiver<Command>,
+    /// Among those that are not connected.
+    place: Option<Place>,
+    is_connected: bool,
+    sleep: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        peer: Peer,
+        role: Role,
+        seat: Seat,
+        commands: mpsc::Receiver<Command>,
+        place: Place,
+        stop: CancellationToken,
+    ) -> Self {
+        let sleep = Box::pin(sleep_until(clock::now() + limits::WEBRTC_CONNECT_TIMEOUT));
+        let stop = Box::pin(stop.cancelled_owned());
+        Self { peer, role, seat, commands, place: Some(place), is_connected: false, sleep, stop }
+    }
+
+    /// Runs it to its end.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.peer.close(clock::now());
+        self.transmit();
+        match self.role {
+            Role::Publish(publishing) => publishing.ends(end),
+            Role::Play(playing) => playing.ends(end),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let now = clock::now();
+        self.seat.inbox.register(cx.waker());
+        match self.advance(cx, now) {
+            Err(end) => return Poll::Ready(end),
+            Ok(()) => self.transmit(),
+        }
+        // Early is harmless; a timer is only moved when it would be late.
+        let due = [self.peer.poll_timeout(), self.role.poll_timeout()].into_iter().flatten().min();
+        if let Some(due) = due
+            && (due < self.sleep.deadline() || self.sleep.is_elapsed())
+        {
+            self.sleep.as_mut().reset(due.max(now + TICK));
+        }
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Err(End::Stopping);
+        }
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+            match (command, &mut self.role) {
+                (Command::Close, _) => return Err(End::Deleted),
+                (Command::Events(sender), Role::Play(playing)) => playing.tell_by_http(sender),
+                (Command::Events(_), Role::Publish(_)) => {}
+            }
+        }
+        self.receive(now)?;
+        if self.peer.poll_timeout().is_some_and(|due| due <= now) {
+            self.peer.handle_timeout(now);
+        }
+        self.handle_events(now)?;
+        if !self.is_connected {
+            return Ok(());
+        }
+        match &mut self.role {
+            Role::Publish(publishing) => publishing.advance(cx, now, &mut self.peer, &self.seat.door),
+            Role::Play(playing) => playing.advance(cx, now, &mut self.peer, &self.seat.door),
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> Result<(), End> {
+        while let Some((path, datagram)) = self.seat.inbox.pop() {
+            let mut datagram = Vec::from(datagram);
+            let media = self.peer.handle_datagram(now, path, &mut datagram);
+            match (media, &mut self.role) {
+                (Some(Media::Rtp(packet)), Role::Publish(publishing)) => publishing.handle_rtp(now, packet)?,
+                (Some(Media::Rtcp(packet)), Role::Publish(publishing)) => publishing.handle_rtcp(now, packet),
+                (Some(Media::Rtcp(packet)), Role::Play(playing)) => playing.handle_rtcp(now, packet),
+                (Some(Media::Rtp(_)), Role::Play(_)) => {}
+                (None, _) => {
+                    if self.peer.ice().is_valid(&path) {
+                        self.seat.learn(&path);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self, now: Instant) -> Result<(), End> {
+        while let Some(event) = self.peer.poll_event() {
+            match event {
+                PeerEvent::Connected => {
+                    self.is_connected = true;
+                    self.place = None;
+                    if let Role::Publish(publishing) = &mut self.role {
+                        publishing.connected(now)?;
+                    }
+                }
+                PeerEvent::Over(why) => return Err(why.into()),
+                PeerEvent::ChannelOpen { id, label } => {
+                    if let Role::Play(playing) = &mut self.role {
+                        playing.channel_open(id, &label);
+                    }
+                }
+                PeerEvent::ChannelClosed { id } => {
+                    if let Role::Play(playing) = &mut self.role {
+                        playing.channel_closed(id);
+                    }
+                }
+                // Nobody says anything to us there.
+                PeerEvent::Message { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self) {
+        while let Some(datagram) = self.peer.poll_transmit() {
+            self.seat.door.send(&datagram);
+        }
+    }
+}
+
+impl Role {
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Publish(publishing) => publishing.poll_timeout(),
+            Self::Play(playing) => playing.poll_timeout(),
+        }
+    }
+}
+
+/// The finest that timers are set.
+const TICK: std::time::Duration = std::time::Duration::from_millis(1);
