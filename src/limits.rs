@@ -351,3 +351,10 @@ pub const CHANNEL_LABEL_BYTES_MAX: usize = 64;
 pub const CHANNEL_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a peer's messages that wait to be whole.
 pub const CHANNEL_RECEIVE_BYTES_MAX: u32 = 64 * 1024;
+// --- SRTP ---------------------------------------------------------------------------------------------
+
+/// Sources (SSRC) of one direction of a session, RTP and RTCP counted apart; packets of further ones are refused.
+pub const SRTP_SOURCES_MAX: usize = 32;
+/// Packets behind the newest of its source that are still opened, a multiple of 64. Retransmissions without RTX come
+/// under their old number, so this is more than half a second of 10 Mbit/s.
+pub const SRTP_REPLAY_WINDOW_PACKETS: u64 = 1024;

@@ -11,3 +11,4 @@ pub mod rtmp;
 pub mod rtp;
 pub mod sdp;
 pub mod webrtc;
+pub mod srtp;
