@@ -358,3 +358,14 @@ pub const SRTP_SOURCES_MAX: usize = 32;
 /// Packets behind the newest of its source that are still opened, a multiple of 64. Retransmissions without RTX come
 /// under their old number, so this is more than half a second of 10 Mbit/s.
 pub const SRTP_REPLAY_WINDOW_PACKETS: u64 = 1024;
+
+// --- ICE ----------------------------------------------------------------------------------------------
+
+/// Paths of one session that a check made valid; a further one takes the place of that whose last check is oldest.
+pub const ICE_PATHS_MAX: usize = 8;
+/// A session without an authentic check for this long is gone (RFC 7675 §5.1).
+pub const ICE_CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest STUN message that is read: what fits a datagram.
+pub const STUN_MESSAGE_BYTES_MAX: usize = 1500;
+/// Longest frame on a TCP path; a longer one closes the connection. Nothing in it is longer than a datagram may be.
+pub const ICE_FRAME_BYTES_MAX: usize = 2048;

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::as_conversions, clippy::expect_used))]
 
 pub mod flv;
+pub mod ice;
 pub mod moq;
 pub mod rtmp;
 pub mod rtp;
