@@ -369,3 +369,11 @@ pub const ICE_CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const STUN_MESSAGE_BYTES_MAX: usize = 1500;
 /// Longest frame on a TCP path; a longer one closes the connection. Nothing in it is longer than a datagram may be.
 pub const ICE_FRAME_BYTES_MAX: usize = 2048;
+// --- RTP payloads -------------------------------------------------------------------------------------
+
+/// NAL units, or OBUs, of one frame; a frame with more is dropped. 8K HEVC has some hundred slices.
+pub const RTP_FRAME_UNITS_MAX: usize = 512;
+/// Longest H.264 or H.265 parameter set that is kept; a longer one is ignored. Common ones have under 100 bytes.
+pub const PARAMETER_SET_BYTES_MAX: usize = 2 * 1024;
+/// Parameter sets of one track that are kept; the one not seen for longest goes first.
+pub const PARAMETER_SETS_MAX: usize = 16;

@@ -48,6 +48,11 @@ impl NalFormat {
         Some(Self { is_hevc, length_bytes })
     }
 
+    /// The NAL units of a frame, without the lengths before them.
+    pub fn nal_units(self, frame: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.units(frame).map(|unit| unit.bytes)
+    }
+
     /// The user data messages of a frame, in their order. Also those behind the picture: OBS puts its metrics there.
     pub fn user_data(self, frame: &[u8]) -> Vec<UserData> {
         let mut found = Vec::new();

@@ -111,7 +111,7 @@ fn avc_size(sps: &[u8]) -> Option<Size> {
     let profile = bits.read(8)?;
     bits.skip(16)?;
     bits.ue()?;
-    let chroma = if AVC_HIGH_PROFILES.contains(&profile) { read_avc_high_profile(&mut bits)? } else { 1 };
+    let chroma = if AVC_HIGH_PROFILES.contains(&profile) { read_avc_high_profile(&mut bits)?.array_type } else { 1 };
     bits.ue()?;
     match bits.ue()? {
         0 => {
@@ -145,12 +145,27 @@ fn avc_size(sps: &[u8]) -> Option<Size> {
     crop(&mut bits, (width, height), (unit_x, unit_y))
 }
 
-/// The fields that only the high profiles have; gives the chroma array type.
-fn read_avc_high_profile(bits: &mut BitReader<'_>) -> Option<u32> {
+/// Chroma format and the bits beyond eight of luma and chroma samples, of an SPS of a high profile.
+pub(super) fn avc_format(sps: &[u8]) -> Option<(u8, u8, u8)> {
+    let mut bits = BitReader::new(sps);
+    bits.skip(32)?;
+    bits.ue()?;
+    let high = read_avc_high_profile(&mut bits)?;
+    Some((at_most(high.chroma, 3)?, at_most(high.luma_depth, 7)?, at_most(high.chroma_depth, 7)?))
+}
+
+/// The fields that only the high profiles have.
+struct AvcHigh {
+    chroma: u32,
+    array_type: u32,
+    luma_depth: u32,
+    chroma_depth: u32,
+}
+
+fn read_avc_high_profile(bits: &mut BitReader<'_>) -> Option<AvcHigh> {
     let chroma = bits.ue()?;
     let separate_planes = chroma == 3 && bits.flag()?;
-    bits.ue()?;
-    bits.ue()?;
+    let (luma_depth, chroma_depth) = (bits.ue()?, bits.ue()?);
     bits.skip(1)?;
     if bits.flag()? {
         for list in 0..if chroma == 3 { 12 } else { 8 } {
@@ -159,7 +174,7 @@ fn read_avc_high_profile(bits: &mut BitReader<'_>) -> Option<u32> {
             }
         }
     }
-    Some(if separate_planes { 0 } else { chroma })
+    Some(AvcHigh { chroma, array_type: if separate_planes { 0 } else { chroma }, luma_depth, chroma_depth })
 }
 
 fn skip_scaling_list(bits: &mut BitReader<'_>, size: u32) -> Option<()> {
@@ -183,12 +198,29 @@ fn crop(bits: &mut BitReader<'_>, (width, height): Size, (unit_x, unit_y): Size)
     Some((width.checked_sub(horizontal)?, height.checked_sub(vertical)?))
 }
 
-/// ISO/IEC 23008-2 §7.3.2.2.1.
 fn hevc_size(sps: &[u8]) -> Option<Size> {
+    Some(hevc_format(sps)?.size)
+}
+
+/// What an H.265 SPS says of its pictures.
+pub(super) struct HevcFormat {
+    size: Size,
+    /// Beyond the first.
+    pub(super) sub_layers: u8,
+    /// Going up a sub-layer is possible everywhere.
+    pub(super) nests: bool,
+    pub(super) chroma: u8,
+    /// Bits of a sample beyond eight.
+    pub(super) luma_depth: u8,
+    pub(super) chroma_depth: u8,
+}
+
+/// ISO/IEC 23008-2 §7.3.2.2.1.
+pub(super) fn hevc_format(sps: &[u8]) -> Option<HevcFormat> {
     let mut bits = BitReader::new(sps);
     bits.skip(16 + 4)?;
     let sub_layers = bits.read(3)?;
-    bits.skip(1)?;
+    let nests = bits.flag()?;
     skip_profile_tier_level(&mut bits, sub_layers)?;
     bits.ue()?;
     let chroma = bits.ue()?;
@@ -201,10 +233,22 @@ fn hevc_size(sps: &[u8]) -> Option<Size> {
         2 => (2, 1),
         _ => (1, 1),
     };
-    crop(&mut bits, size, units)
+    let size = crop(&mut bits, size, units)?;
+    Some(HevcFormat {
+        size,
+        sub_layers: u8::try_from(sub_layers).ok()?,
+        nests,
+        chroma: at_most(chroma, 3)?,
+        luma_depth: at_most(bits.ue()?, 7)?,
+        chroma_depth: at_most(bits.ue()?, 7)?,
+    })
 }
 
-fn skip_profile_tier_level(bits: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
+fn at_most(value: u32, max: u8) -> Option<u8> {
+    u8::try_from(value).ok().filter(|value| *value <= max)
+}
+
+pub(super) fn skip_profile_tier_level(bits: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
     const PROFILE: u32 = 88;
     const LEVEL: u32 = 8;
     bits.skip(PROFILE + LEVEL)?;
@@ -237,7 +281,7 @@ fn av1_sequence_header(record: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn leb128(bytes: &mut &[u8]) -> Option<usize> {
+pub(super) fn leb128(bytes: &mut &[u8]) -> Option<usize> {
     let mut value = 0u64;
     for shift in (0..56).step_by(7) {
         let byte = bytes.try_get_u8().ok()?;
@@ -256,14 +300,16 @@ fn av1_size(sequence_header: &[u8]) -> Option<Size> {
     if bits.flag()? {
         bits.skip(5)?;
     } else {
-        skip_av1_operating_points(&mut bits)?;
+        av1_operating_points(&mut bits)?;
     }
     let width_bits = bits.read(4)? + 1;
     let height_bits = bits.read(4)? + 1;
     Some((bits.read(width_bits)? + 1, bits.read(height_bits)? + 1))
 }
 
-fn skip_av1_operating_points(bits: &mut BitReader<'_>) -> Option<()> {
+/// Level and high tier of the first operating point; all of them are read.
+pub(super) fn av1_operating_points(bits: &mut BitReader<'_>) -> Option<(u32, bool)> {
+    let mut first = None;
     let mut delay_bits = None;
     if bits.flag()? {
         bits.skip(64)?;
@@ -278,9 +324,9 @@ fn skip_av1_operating_points(bits: &mut BitReader<'_>) -> Option<()> {
     let display_delay = bits.flag()?;
     for _ in 0..=bits.read(5)? {
         bits.skip(12)?;
-        if bits.read(5)? > 7 {
-            bits.skip(1)?;
-        }
+        let level = bits.read(5)?;
+        let high_tier = level > 7 && bits.flag()?;
+        first.get_or_insert((level, high_tier));
         if let Some(delay_bits) = delay_bits
             && bits.flag()?
         {
@@ -290,7 +336,7 @@ fn skip_av1_operating_points(bits: &mut BitReader<'_>) -> Option<()> {
             bits.skip(4)?;
         }
     }
-    Some(())
+    first
 }
 
 const AVC_HIGH_PROFILES: [u32; 13] = [44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244];
