@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use hawker::{
     media,
-    proto::{flv, moq, rtmp},
+    proto::{flv, moq, rtmp, sdp},
 };
 
 /// Runs `target` on every file of its corpus; there must be some.
@@ -65,4 +65,9 @@ fn event() {
 #[test]
 fn room() {
     replay("room", media::fuzz::room);
+}
+
+#[test]
+fn session_descriptions() {
+    replay("sdp", sdp::fuzz::sdp);
 }

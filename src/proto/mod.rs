@@ -13,3 +13,4 @@ pub mod rtp;
 pub mod sdp;
 pub mod webrtc;
 pub mod srtp;
+pub mod whip;

@@ -6,6 +6,7 @@
 mod answer;
 pub mod client;
 mod fragment;
+pub mod fuzz;
 mod lines;
 mod media;
 mod offer;
