@@ -179,7 +179,12 @@ fn a_refusal_names_both_sides() {
     assert!(matches!(play(&offer, Some((Codec::Avc, HIGH)), true), Err(Unacceptable::NoCodec { .. })));
     // 10 bits for a player that has 8.
     assert!(
-        play(&CHROMIUM_PLAY.replace("profile-id=2", "profile-id=0"), Some((Codec::Vp9, &[2, 10, 0xa0])), true).is_err()
+        play(
+            &CHROMIUM_PLAY.replace("profile-id=2", "profile-id=0"),
+            Some((Codec::Vp9, &[1, 0, 0, 0, 2, 10, 0xa0])),
+            true
+        )
+        .is_err()
     );
 }
 
