@@ -44,7 +44,7 @@ pub(super) fn answer(offer: &Offer, local: &Local, mut taker: impl Taker) -> Res
     for (media, line) in offer.media.iter().zip(lines) {
         write(&mut writer, media, &line, &taker);
     }
-    Ok((writer.finish("a=ice-lite\r\n"), terms))
+    Ok((writer.finish("a=ice-lite\r\n", offer.bundle), terms))
 }
 
 fn take(media: &Media, terms: &Terms, taker: &mut impl Taker) -> Result<Line, Unacceptable> {

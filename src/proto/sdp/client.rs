@@ -18,7 +18,7 @@ pub fn publish(local: &Local, video: Option<Codec>, audio: Option<Codec>, ssrcs:
         write_line(&mut writer, core::slice::from_ref(&track), Direction::SendOnly);
         writer.ssrcs(&track);
     }
-    writer.finish("")
+    writer.finish("", true)
 }
 
 /// The offer of a player who takes any of these codecs, at most one video and one audio track, and events over a
@@ -34,12 +34,12 @@ pub fn play(local: &Local, codecs: &[Codec], wants_data: bool) -> String {
         writer.open("data", &Head { media, protocol, format });
         writer.data();
     }
-    writer.finish("")
+    writer.finish("", true)
 }
 
 /// What the answer to such an offer agreed to.
 pub fn accept(answer: &str) -> Result<Terms, BadSdp> {
-    let lines = read_media(answer)?;
+    let (lines, _) = read_media(answer)?;
     let mut accepted = lines.into_iter().filter(|media| !media.rejected).peekable();
     let transport = accepted.peek().and_then(|media| media.transport.clone()).ok_or(BadSdp::Missing("ice-ufrag"))?;
     let mut terms = Terms { transport, tracks: Vec::new(), data: None };

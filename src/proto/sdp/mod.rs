@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod client;
+mod format;
 mod fragment;
 pub mod fuzz;
 mod lines;
@@ -16,8 +17,9 @@ mod transport;
 mod write;
 
 pub use self::{
+    format::{Feedback, PayloadType},
     fragment::Fragment,
-    media::{Data, Direction, Extensions, Feedback, Kind, Media, PayloadType},
+    media::{Data, Direction, Extensions, Kind, Media},
     offer::Offer,
     transport::{Candidate, Credentials, Fingerprint, HashFunction, Protocol, Setup, Transport},
 };

@@ -9,19 +9,21 @@ pub struct Offer {
     pub transport: Transport,
     /// The media lines.
     pub media: Vec<Media>,
+    /// It asks for one transport for several lines (RFC 9143), even if it has but one.
+    pub bundle: bool,
 }
 
 impl Offer {
     /// Reads an offer.
     pub fn parse(text: &str) -> Result<Self, BadSdp> {
-        let media = read_media(text)?;
+        let (media, bundle) = read_media(text)?;
         let transport = media.iter().find_map(|media| media.transport.clone()).ok_or(BadSdp::Missing("ice-ufrag"))?;
-        Ok(Self { transport, media })
+        Ok(Self { transport, media, bundle })
     }
 }
 
-/// The media lines of an offer or an answer.
-pub(super) fn read_media(text: &str) -> Result<Vec<Media>, BadSdp> {
+/// The media lines of an offer or an answer, and whether it has a BUNDLE group.
+pub(super) fn read_media(text: &str) -> Result<(Vec<Media>, bool), BadSdp> {
     let sections = Sections::read(text)?;
     if text.lines().next() != Some("v=0") {
         return Err(BadSdp::Missing("v=0"));
@@ -41,5 +43,5 @@ pub(super) fn read_media(text: &str) -> Result<Vec<Media>, BadSdp> {
         };
         lines.push(media);
     }
-    Ok(lines)
+    Ok((lines, bundle.is_some()))
 }

@@ -57,6 +57,8 @@ impl Taker for Sender<'_> {
             }
             TrackKind::Audio => (vec![ssrcs.audio], Vec::new(), Vec::new()),
         };
+        // A packet is never sealed twice, so what is lost is only sent again in a stream of its own.
+        track.feedback.nack &= track.rtx.is_some();
         // Nothing that we send has layers.
         (track.extensions.rid, track.extensions.repaired_rid) = (None, None);
         Ok(Some(track))

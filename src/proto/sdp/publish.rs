@@ -3,7 +3,7 @@
 use super::{
     Direction, Local, Media, Offer, PayloadType, Terms, Track, Unacceptable,
     answer::{self, Taker, no_codec},
-    media::parameters,
+    format::parameters,
     write::Writer,
 };
 use crate::media::{Codec, TrackKind};

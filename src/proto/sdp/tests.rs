@@ -217,6 +217,9 @@ fn the_transport_is_that_of_the_first_line_taken() {
     let ufrag = |answer: (String, Terms)| answer.1.transport.ice.ufrag;
     assert!(ufrag(play(&offer, Some((Codec::Vp8, &[])), true).expect("both")).starts_with("other"));
     assert!(!ufrag(play(&offer, None, true).expect("sound alone")).starts_with("other"));
+    let alone = replaced("a=group:BUNDLE 0 1\r\n", "").split_once("m=video").expect("video").0.to_owned();
+    let (answer, _) = publish(&alone).expect("one line needs no group");
+    assert!(!answer.contains("BUNDLE"), "{answer}");
     for refused in [replaced("a=group:BUNDLE 0 1\r\n", ""), replaced("a=rtcp-mux\r\n", "")] {
         assert_eq!(publish(&refused), Err(Unacceptable::NotBundled("audio")));
     }
@@ -254,6 +257,9 @@ fn feedback_and_extensions_are_what_both_know() {
         answer.contains("a=extmap:7 http") && !answer.contains("transport-cc"),
         "no numbers, no feedback: {answer}"
     );
+    // What a player asks for again comes in a stream of its own, or not at all.
+    let asks = |offer: &str| video(&play(offer, Some((Codec::Vp8, &[])), true).expect("answered").1).feedback.nack;
+    assert_eq!([asks(AIORTC_PLAY), asks(&AIORTC_PLAY.replace("apt=97", "apt=1"))], [true, false]);
     // A one-byte header has no such id.
     let (_, terms) = publish(&replaced(line, &capture.replace('7', "15"))).expect("answered");
     assert_eq!(video(&terms).extensions, Extensions::default());
@@ -385,6 +391,47 @@ fn our_own_offers_are_answered() {
         let (answer, terms) = play(&client::play(&caller, &ALL, true), Some((codec, &[])), true).expect("answered");
         let theirs = client::accept(&answer).expect("read");
         assert_eq!((theirs.tracks.as_slice(), theirs.data.is_some()), (terms.tracks.as_slice(), true), "{answer}");
+    }
+}
+
+/// Another implementation reads what we write, and we what it writes.
+#[test]
+fn str0m_agrees() {
+    use str0m::{
+        Rtc,
+        change::{SdpAnswer, SdpOffer},
+        media::{Direction, MediaKind},
+    };
+    let peer = || Rtc::new(crate::clock::now().into_std());
+    type Answered = Result<(String, Terms), Unacceptable>;
+    let play = |offer: &str| play(offer, Some((Codec::Avc, HIGH)), true);
+    for (direction, answer) in
+        [(Direction::SendOnly, &publish as &dyn Fn(&str) -> Answered), (Direction::RecvOnly, &play)]
+    {
+        let mut peer = peer();
+        let mut changes = peer.sdp_api();
+        let mids =
+            [MediaKind::Video, MediaKind::Audio].map(|kind| changes.add_media(kind, direction, None, None, None));
+        changes.add_channel("live-events".into());
+        let (offer, pending) = changes.apply().expect("an offer");
+        let (answer, terms) = answer(&offer.to_sdp_string()).expect("answered");
+        let answer = SdpAnswer::from_sdp_string(&answer).expect("an answer");
+        peer.sdp_api().accept_answer(pending, answer).expect("accepted");
+        for (mid, track) in mids.into_iter().zip(&terms.tracks) {
+            let media = peer.media(mid).expect("a track");
+            let types: Vec<u8> = media.remote_pts().iter().map(|number| **number).collect();
+            assert_eq!(types, [track.payload_type], "{track:?}");
+            assert_eq!((media.direction(), mid.to_string()), (direction, track.mid.clone()));
+        }
+    }
+    for offer in
+        [client::publish(&local(), Some(Codec::Avc), Some(Codec::Opus), SSRCS), client::play(&local(), &ALL, true)]
+    {
+        let offer = SdpOffer::from_sdp_string(&offer).expect("an offer");
+        let answer = peer().sdp_api().accept_offer(offer).expect("accepted").to_sdp_string();
+        let terms = client::accept(&answer).expect("read");
+        assert!(terms.tracks.iter().any(|track| track.codec == Codec::Opus && track.payload_type == 111), "{answer}");
+        assert_eq!(terms.tracks.len(), 2);
     }
 }
 

@@ -6,7 +6,8 @@ use core::fmt::Write as _;
 
 use super::{
     Direction, Extensions, Local, Setup, Track,
-    media::{Head, SCTP_PORT, rtp_map},
+    format::rtp_map,
+    media::{Head, SCTP_PORT},
 };
 use crate::limits::DATA_CHANNEL_MESSAGE_BYTES_MAX;
 
@@ -103,12 +104,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The whole description. `session` are the lines that only it has.
-    pub(super) fn finish(self, session: &str) -> String {
+    /// The whole description. `session` are lines of its session part. An answer has a BUNDLE group only if the offer
+    /// has one.
+    pub(super) fn finish(self, session: &str, bundle: bool) -> String {
         let mut text = String::with_capacity(256 + self.media.len());
         let id = self.local.session_id & (u64::MAX >> 1);
         let _ = write!(text, "v=0\r\no=- {id} 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{session}");
-        if self.mids.iter().all(|mid| !mid.is_empty()) {
+        if bundle {
             let _ = write!(text, "a=group:BUNDLE {}\r\n", self.mids.join(" "));
         }
         text.push_str(&self.media);
