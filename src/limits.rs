@@ -337,8 +337,6 @@ pub const WEBRTC_PENDING_PER_ADDRESS_MAX: usize = 64;
 pub const WEBRTC_SESSIONS_MAX: usize = 16_000;
 /// Datagrams that wait for one session's turn; further ones are lost. A publisher's keyframe has some hundred.
 pub const WEBRTC_INBOX_MAX: usize = 1024;
-/// Ways that one session may be reached by; the oldest is forgotten first.
-pub const WEBRTC_PATHS_MAX: usize = 8;
 /// Bytes that wait for a TCP peer's socket; further packets are lost.
 pub const WEBRTC_TCP_QUEUE_BYTES_MAX: usize = 512 * 1024;
 /// A TCP peer that says nothing for this long is gone: checks come every few seconds.
@@ -349,6 +347,8 @@ pub const CHANNELS_MAX: usize = 8;
 pub const CHANNEL_LABEL_BYTES_MAX: usize = 64;
 /// Longest message that a peer may send on a data channel.
 pub const CHANNEL_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Events that wait on a channel for the viewer's acknowledgement; further ones wait in front of it.
+pub const CHANNEL_BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a peer's messages that wait to be whole.
 pub const CHANNEL_RECEIVE_BYTES_MAX: u32 = 64 * 1024;
 // --- SRTP ---------------------------------------------------------------------------------------------

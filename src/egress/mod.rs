@@ -9,6 +9,7 @@ mod log;
 mod outlet;
 mod session;
 mod tags;
+mod whep;
 
 pub use deliver::{Undelivered, deliver};
 pub use flv::publisher_came;
@@ -16,6 +17,7 @@ pub use log::{SessionLog, reason};
 pub use outlet::Outlet;
 pub use session::{Counters, Session};
 pub use tags::{Carriage, Egress, Extras};
+pub use whep::Playback;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 pub mod inband;
 pub mod rtmp;
+pub mod whip;
 
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,10 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
         let stream = StallGuard::new(stream, Duration::from_millis(200));
         let routes = Router::new().route("/", get(endless));
-        let served = timeout(Duration::from_secs(10), connection(stream, (peer, Reached(peer)), routes, CancellationToken::new()));
+        let served = timeout(
+            Duration::from_secs(10),
+            connection(stream, (peer, Reached(peer)), routes, CancellationToken::new()),
+        );
         assert!(served.await.is_ok(), "still served though nobody reads");
         drop(client);
     }

@@ -11,6 +11,6 @@ pub mod moq;
 pub mod rtmp;
 pub mod rtp;
 pub mod sdp;
-pub mod webrtc;
 pub mod srtp;
+pub mod webrtc;
 pub mod whip;

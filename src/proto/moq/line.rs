@@ -135,8 +135,7 @@ fn read_event(reader: &Reader<'_>, item: fn(Arc<Event>) -> LineItem) -> LineItem
 }
 
 /// On the wire a codec is its place here plus one. The order is part of the format.
-const CODECS: [Codec; 7] =
-    [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Vp8];
+const CODECS: [Codec; 7] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Vp8];
 
 fn put_codec(out: &mut Vec<u8>, codec: Codec) {
     let place = CODECS.iter().position(|known| *known == codec).map_or(0, |place| place + 1);

@@ -1,12 +1,13 @@
 //! Trickled candidates and ICE restarts (`application/trickle-ice-sdpfrag`, RFC 8840), as PATCH requests carry them.
 
 use super::{
-    BadSdp, Candidate, Credentials, Local,
+    BadSdp, Candidate, Local,
     lines::{Sections, is_token},
     media::Head,
-    transport::candidates,
+    transport::{candidates, credentials},
     write::write_candidates,
 };
+use crate::proto::ice::Credentials;
 
 /// A fragment that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Fragment {
         let sections = Sections::read(text)?;
         let session = &sections.session;
         let media = sections.media.first().unwrap_or(session);
-        let ice = Credentials::read(media)?.map_or_else(|| Credentials::read(session), |ice| Ok(Some(ice)))?;
+        let ice = credentials(media)?.map_or_else(|| credentials(session), |ice| Ok(Some(ice)))?;
         let mid = media.first("mid").unwrap_or_default();
         if !mid.is_empty() && !is_token(mid) {
             return Err(BadSdp::Bad("mid"));

@@ -21,9 +21,12 @@ pub use self::{
     fragment::Fragment,
     media::{Data, Direction, Extensions, Kind, Media},
     offer::Offer,
-    transport::{Candidate, Credentials, Fingerprint, HashFunction, Protocol, Setup, Transport},
+    transport::{Candidate, Fingerprint, HashFunction, Protocol, Setup, Transport},
 };
-use crate::media::{Codec, TrackKind};
+use crate::{
+    media::{Codec, TrackKind},
+    proto::ice::Credentials,
+};
 
 /// Why a description can't be read. Nothing of it is quoted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

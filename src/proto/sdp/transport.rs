@@ -8,7 +8,7 @@ use core::{
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{BadSdp, lines::Section};
-use crate::limits::SDP_CANDIDATES_MAX;
+use crate::{limits::SDP_CANDIDATES_MAX, proto::ice::Credentials};
 
 /// A peer's end of the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,7 @@ impl Transport {
     /// The transport of a media line; what the line lacks is the session's. `None` for a line without a transport
     /// of its own (`bundle-only`).
     pub(super) fn read(session: &Section<'_>, media: &Section<'_>) -> Result<Option<Self>, BadSdp> {
-        let Some(ice) = Credentials::read(media)?.map_or_else(|| Credentials::read(session), |ice| Ok(Some(ice)))?
-        else {
+        let Some(ice) = credentials(media)?.map_or_else(|| credentials(session), |ice| Ok(Some(ice)))? else {
             return Ok(None);
         };
         let fingerprints = || media.all("fingerprint").chain(session.all("fingerprint"));
@@ -50,38 +49,22 @@ pub(super) fn candidates(section: &Section<'_>) -> Vec<Candidate> {
     section.all("candidate").filter_map(Candidate::parse).take(SDP_CANDIDATES_MAX).collect()
 }
 
-/// ICE credentials of one end and one session (RFC 8839 §5.4).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Names the session to those who check towards it.
-    pub ufrag: String,
-    /// The key of all checks towards it.
-    pub pwd: String,
-}
-
-impl Credentials {
-    pub(super) fn read(section: &Section<'_>) -> Result<Option<Self>, BadSdp> {
-        let (ufrag, pwd) = match (section.first("ice-ufrag"), section.first("ice-pwd")) {
-            (Some(ufrag), Some(pwd)) => (ufrag, pwd),
-            (None, None) => return Ok(None),
-            (None, Some(_)) => return Err(BadSdp::Missing("ice-ufrag")),
-            (Some(_), None) => return Err(BadSdp::Missing("ice-pwd")),
-        };
-        let is_ice = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
-        if !(4..=256).contains(&ufrag.len()) || !is_ice(ufrag) {
-            return Err(BadSdp::Bad("ice-ufrag"));
-        }
-        if !(22..=256).contains(&pwd.len()) || !is_ice(pwd) {
-            return Err(BadSdp::Bad("ice-pwd"));
-        }
-        Ok(Some(Self { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() }))
+/// The ICE credentials of a part (RFC 8839 §5.4).
+pub(super) fn credentials(section: &Section<'_>) -> Result<Option<Credentials>, BadSdp> {
+    let (ufrag, pwd) = match (section.first("ice-ufrag"), section.first("ice-pwd")) {
+        (Some(ufrag), Some(pwd)) => (ufrag, pwd),
+        (None, None) => return Ok(None),
+        (None, Some(_)) => return Err(BadSdp::Missing("ice-ufrag")),
+        (Some(_), None) => return Err(BadSdp::Missing("ice-pwd")),
+    };
+    let is_ice = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
+    if !(4..=256).contains(&ufrag.len()) || !is_ice(ufrag) {
+        return Err(BadSdp::Bad("ice-ufrag"));
     }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, …)", self.ufrag)
+    if !(22..=256).contains(&pwd.len()) || !is_ice(pwd) {
+        return Err(BadSdp::Bad("ice-pwd"));
     }
+    Ok(Some(Credentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() }))
 }
 
 /// The digest of a DTLS certificate (RFC 8122 §5).

@@ -1,6 +1,6 @@
 //! Data channels: SCTP (RFC 8831) inside DTLS, opened by DCEP (RFC 8832).
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::{Buf, Bytes};
 use sctp_proto::{
@@ -8,7 +8,7 @@ use sctp_proto::{
     PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
-use crate::{clock::Instant, limits};
+use crate::limits;
 
 /// What happened on the data channels.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,13 +51,7 @@ impl Channels {
         let mut server = ServerConfig::default();
         server.transport = transport();
         let endpoint = Endpoint::new(Arc::new(endpoint_config()), Some(Arc::new(server)));
-        Self {
-            endpoint,
-            association: None,
-            wanted: None,
-            open: Vec::new(),
-            events: VecDeque::new(),
-        }
+        Self { endpoint, association: None, wanted: None, open: Vec::new(), events: VecDeque::new() }
     }
 
     /// The side that begins, and opens one channel.
@@ -73,7 +67,7 @@ impl Channels {
     /// A packet that came through DTLS.
     pub(super) fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
         let packet = Bytes::copy_from_slice(packet);
-        match self.endpoint.handle(now.into_std(), nowhere(), None, None, packet) {
+        match self.endpoint.handle(now, nowhere(), None, None, packet) {
             // A session has one association: another one would end it.
             Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
                 self.association = Some((handle, association));
@@ -91,7 +85,7 @@ impl Channels {
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if let Some((handle, association)) = &mut self.association {
-            association.handle_timeout(now.into_std());
+            association.handle_timeout(now);
             while let Some(event) = association.poll_endpoint_event() {
                 if let Some(event) = self.endpoint.handle_event(*handle, event) {
                     association.handle_event(event);
@@ -104,13 +98,13 @@ impl Channels {
     /// When [`Channels::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let (_, association) = self.association.as_ref()?;
-        association.poll_timeout().map(Instant::from_std)
+        association.poll_timeout()
     }
 
     /// The next packet to send through DTLS.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<VecDeque<Bytes>> {
         let from_endpoint = self.endpoint.poll_transmit();
-        let transmit = from_endpoint.or_else(|| self.association.as_mut()?.1.poll_transmit(now.into_std()))?;
+        let transmit = from_endpoint.or_else(|| self.association.as_mut()?.1.poll_transmit(now))?;
         match transmit.payload {
             Payload::RawEncode(packets) => Some(packets.into()),
             // What came in is never sent on.

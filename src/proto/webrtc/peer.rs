@@ -1,16 +1,19 @@
 //! One session: what comes in goes to the layer it is for, what the layers have to say comes out.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 
 use super::channels::{ChannelEvent, Channels};
 use crate::{
-    clock::Instant,
     limits,
     proto::{
-        ice::{Client, Lite, Path, is_stun},
+        ice::{Client, Lite, Path, stun::is_stun},
         rtp::packet::is_rtcp,
         sdp::{Fingerprint, HashFunction},
         srtp::{self, Opener, Profile, Sealer},
@@ -41,7 +44,7 @@ impl Identity {
     }
 
     fn dtls(&self, now: Instant) -> Box<Dtls> {
-        Box::new(Dtls::new_auto(self.config.clone(), self.certificate.clone(), now.into_std()))
+        Box::new(Dtls::new_auto(self.config.clone(), self.certificate.clone(), now))
     }
 
     fn begin_handshake(&self) -> Option<Arc<()>> {
@@ -128,6 +131,62 @@ enum Side {
     Active,
 }
 
+/// Connectivity checks, from either end.
+pub enum Ice {
+    /// A server's: it answers.
+    Lite(Lite),
+    /// A client's: it asks.
+    Client(Client),
+}
+
+impl Ice {
+    /// Answers a check, or takes an answer.
+    fn handle(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Lite(lite) => lite.handle(now, path, datagram).ok(),
+            Self::Client(client) => {
+                let _ = client.handle(now, path, datagram);
+                None
+            }
+        }
+    }
+
+    fn is_valid(&self, path: &Path) -> bool {
+        match self {
+            Self::Lite(lite) => lite.is_valid(path),
+            Self::Client(client) => client.selected() == Some(*path),
+        }
+    }
+
+    fn selected(&self) -> Option<Path> {
+        match self {
+            Self::Lite(lite) => lite.selected(),
+            Self::Client(client) => client.selected(),
+        }
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        match self {
+            Self::Lite(lite) => lite.is_expired(now),
+            Self::Client(client) => client.is_expired(now),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Lite(lite) => lite.consent_deadline(),
+            Self::Client(client) => client.deadline(),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<(Path, Vec<u8>)> {
+        match self {
+            Self::Lite(_) => None,
+            Self::Client(client) => client.poll_transmit(now),
+        }
+    }
+}
+
 enum Channeled {
     None,
     /// Wanted, once there is a way.
@@ -146,6 +205,8 @@ pub struct Peer {
     /// Made when the first handshake packet comes along a way that was checked.
     dtls: Option<Box<Dtls>>,
     dtls_due: Option<Instant>,
+    /// Which ClientHello began it.
+    hello: Option<[u8; 32]>,
     handshake: Option<Arc<()>>,
     is_trusted: bool,
     sealer: Option<Sealer>,
@@ -191,6 +252,7 @@ impl Peer {
             expected,
             dtls: None,
             dtls_due: None,
+            hello: None,
             handshake: None,
             is_trusted: false,
             sealer: None,
@@ -209,7 +271,7 @@ impl Peer {
             return None;
         }
         if is_stun(datagram) {
-            if let Ok(Some(bytes)) = self.ice.handle(now, path, datagram) {
+            if let Some(bytes) = self.ice.handle(now, path, datagram) {
                 self.transmits.push_back(Datagram { path, bytes });
             }
             self.begin_handshake(now);
@@ -245,7 +307,7 @@ impl Peer {
         self.begin_handshake(now);
         if let Some(dtls) = &mut self.dtls
             && self.dtls_due.is_some_and(|due| due <= now)
-            && dtls.handle_timeout(now.into_std()).is_err()
+            && dtls.handle_timeout(now).is_err()
         {
             return self.end(Over::Dtls);
         }
@@ -286,9 +348,9 @@ impl Peer {
         self.sealer.as_mut()
     }
 
-    /// The connectivity checks, to be told of the peer's candidates.
-    pub fn ice(&mut self) -> &mut Ice {
-        &mut self.ice
+    /// Whether a check along this way was authenticated.
+    pub fn is_valid(&self, path: &Path) -> bool {
+        self.ice.is_valid(path)
     }
 
     /// Bytes on a channel that the peer has not acknowledged.
@@ -337,11 +399,16 @@ impl Peer {
     }
 
     fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) {
-        if self.dtls.is_none() && !self.accept_handshake(now) {
+        let begins_anew = match hello_random(datagram) {
+            // Somebody who can write the peer's address may have said hello before him.
+            Some(random) => self.connect_by.is_some() && self.hello != Some(random),
+            None => false,
+        };
+        if begins_anew && matches!(self.side, Side::Passive) && !self.accept_handshake(now, datagram) {
             return;
         }
         let Some(dtls) = &mut self.dtls else { return };
-        let handled = dtls.handle_timeout(now.into_std()).and_then(|()| dtls.handle_packet(datagram));
+        let handled = dtls.handle_timeout(now).and_then(|()| dtls.handle_packet(datagram));
         if handled.is_err() {
             return self.end(Over::Dtls);
         }
@@ -349,9 +416,9 @@ impl Peer {
     }
 
     /// False if too many handshakes run on this node: the peer will ask again.
-    fn accept_handshake(&mut self, now: Instant) -> bool {
-        let Some(place) = self.identity.begin_handshake() else { return false };
-        self.handshake = Some(place);
+    fn accept_handshake(&mut self, now: Instant, hello: &[u8]) -> bool {
+        let Some(place) = self.handshake.take().or_else(|| self.identity.begin_handshake()) else { return false };
+        (self.handshake, self.hello, self.is_trusted) = (Some(place), hello_random(hello), false);
         self.dtls = Some(self.identity.dtls(now));
         true
     }
@@ -392,7 +459,7 @@ impl Peer {
                 }
                 Output::CloseNotify => return self.end(Over::Closed),
                 Output::Timeout(due) => {
-                    self.dtls_due = Some(Instant::from_std(due));
+                    self.dtls_due = Some(due);
                     return;
                 }
                 Output::BufferTooSmall { needed } if needed <= DTLS_OUTPUT_BYTES_MAX => buffer.resize(needed, 0),
@@ -459,6 +526,15 @@ impl Peer {
             self.events.push_back(PeerEvent::Over(why));
         }
     }
+}
+
+/// The random of the ClientHello that a datagram begins with (RFC 6347 §4.1, §4.3.2).
+fn hello_random(datagram: &[u8]) -> Option<[u8; 32]> {
+    let (record, message) = datagram.split_at_checked(13)?;
+    let (head, body) = message.split_at_checked(12)?;
+    let is_hello = record.first() == Some(&22) && record.get(3..5) == Some(&[0, 0]) && head.first() == Some(&1);
+    let is_begin = head.get(6..9) == Some(&[0, 0, 0]);
+    (is_hello && is_begin).then(|| body.get(2..34)?.try_into().ok()).flatten()
 }
 
 /// Before a flight is sent again, at first; doubled each time.

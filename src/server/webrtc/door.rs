@@ -19,7 +19,10 @@ use crate::{
     limits,
     observe::metrics::Metrics,
     proto::{
-        ice::{self, Path, Transport},
+        ice::{
+            Path, Transport,
+            stun::{is_stun, request_ufrag},
+        },
         webrtc::{Datagram, Outbox},
     },
 };
@@ -66,15 +69,18 @@ impl Door {
 
     /// Receives datagrams for good.
     pub(super) async fn run(self: Arc<Self>) -> io::Result<()> {
-        self.socket.receive(|path, datagram| self.handle(path, datagram)).await
+        let handle = |path, datagram: &[u8]| {
+            self.handle(path, datagram);
+        };
+        self.socket.receive(handle).await
     }
 
     /// Hands a datagram to whom it is for. False if that is nobody.
     pub(super) fn handle(&self, path: Path, datagram: &[u8]) -> bool {
         let table = self.table.lock();
-        let inbox = match ice::is_stun(datagram) {
+        let inbox = match is_stun(datagram) {
             // The name first: another session may begin where an older one was.
-            true => ice::request_ufrag(datagram).and_then(|ufrag| table.by_ufrag.get(ufrag)),
+            true => request_ufrag(datagram).and_then(|ufrag| table.by_ufrag.get(ufrag)),
             false => table.by_path.get(&(path.transport, path.remote)),
         };
         match inbox {
@@ -165,7 +171,7 @@ impl Seat {
         if self.paths.contains(&way) {
             return;
         }
-        if self.paths.len() >= limits::WEBRTC_PATHS_MAX {
+        if self.paths.len() >= limits::ICE_PATHS_MAX {
             let oldest = self.paths.remove(0);
             self.forget(&mut self.door.table.lock(), &oldest);
         }

@@ -1,12 +1,12 @@
 //! WHIP and WHEP over HTTP: an offer in, an answer out, and a resource that ends the session.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
     body::{Body, Bytes},
     extract::{ConnectInfo, Path, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -16,15 +16,20 @@ use axum::{
 use futures_util::stream;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Resource, Shard, play::Playing, publish::Publishing, session::{Command, Role}};
+use super::{
+    Resource, Shard,
+    play::Playing,
+    publish::Publishing,
+    session::{Command, Role},
+};
 use crate::{
     config::{BFrames, Role as NodeRole},
     egress::{self, Playback},
     limits,
-    media::{Codec, StreamName, TrackKind},
+    media::{Codec, StreamName},
     net::{access::Access, http::Reached, pending::Place},
     proto::{
-        sdp::{self, Fragment, Offer, Ssrcs},
+        sdp::{self, Fragment, Local, Offer, Ssrcs},
         whip::{self, ResourceId},
     },
 };
@@ -43,7 +48,7 @@ struct Ask {
     from: SocketAddr,
     reached: SocketAddr,
     path: String,
-    request: Request,
+    parts: Parts,
 }
 
 /// The routes of one shard.
@@ -58,7 +63,8 @@ async fn whip(
     Path(path): Path<String>,
     request: Request,
 ) -> Response {
-    Ask { shard, from, reached, path, request }.answer(Kind::Publish).await
+    let (parts, body) = request.into_parts();
+    Ask { shard, from, reached, path, parts }.answer(Kind::Publish, body).await
 }
 
 async fn whep(
@@ -68,7 +74,8 @@ async fn whep(
     Path(path): Path<String>,
     request: Request,
 ) -> Response {
-    Ask { shard, from, reached, path, request }.answer(Kind::Play).await
+    let (parts, body) = request.into_parts();
+    Ask { shard, from, reached, path, parts }.answer(Kind::Play, body).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,17 +102,17 @@ impl Kind {
 }
 
 impl Ask {
-    async fn answer(self, kind: Kind) -> Response {
+    async fn answer(self, kind: Kind, body: Body) -> Response {
         let (metrics, from) = (self.shard.node.metrics.clone(), self.from);
         let origin = self.allowed_origin();
         let resource = self.resource();
-        let method = self.request.method().clone();
+        let method = self.parts.method.clone();
         let answered = match (&method, resource) {
             (&Method::OPTIONS, _) => Ok(preflight()),
-            (&Method::POST, _) if kind == Kind::Publish => self.publish().await,
-            (&Method::POST, _) => self.play().await,
+            (&Method::POST, _) if kind == Kind::Publish => self.publish(body).await,
+            (&Method::POST, _) => self.play(body).await,
             (&Method::DELETE, Some(found)) => self.delete(kind, found).await,
-            (&Method::PATCH, Some(found)) => self.patch(kind, found).await,
+            (&Method::PATCH, Some(found)) => self.patch(kind, found, body).await,
             (&Method::GET, Some(found)) if kind == Kind::Play => self.events(found).await,
             (&Method::DELETE | &Method::PATCH, None) => Err(refuse(StatusCode::NOT_FOUND, "no such session")),
             _ => Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "POST an offer")),
@@ -143,12 +150,12 @@ impl Ask {
 
     /// The secret that the request brings: as a bearer token, or in the query.
     fn secret(&self, kind: Kind) -> Option<String> {
-        let bearer = self.request.headers().get(header::AUTHORIZATION).and_then(|value| {
+        let bearer = self.parts.headers.get(header::AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
         bearer.or_else(|| {
-            let query = self.request.uri().query()?;
+            let query = self.parts.uri.query()?;
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
             pairs.find(|(key, _)| key == kind.parameter()).map(|(_, value)| value.into_owned())
         })
@@ -170,9 +177,8 @@ impl Ask {
     }
 
     /// The offer, and a place among those that are not connected.
-    async fn offer(self) -> Refused<(Offer, Place)> {
-        let is_sdp = content_type(&self.request).is_some_and(|found| found == whip::SDP);
-        if !is_sdp {
+    async fn offer(&self, body: Body) -> Refused<(Offer, Place)> {
+        if !self.is_type(whip::SDP) {
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the offer's type is application/sdp"));
         }
         let webrtc = &self.shard.node.webrtc;
@@ -181,12 +187,12 @@ impl Ask {
             return Err(busy());
         }
         let place = webrtc.pending.admit(self.from.ip()).ok_or_else(busy)?;
-        let text = read_text(self.request.into_body()).await?;
+        let text = read_text(body).await?;
         let offer = Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
         Ok((offer, place))
     }
 
-    async fn publish(self) -> Refused<Response> {
+    async fn publish(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Publish, self.name()?);
         let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
         let node = &shard.node;
@@ -195,22 +201,22 @@ impl Ask {
         }
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let (offer, place) = self.offer().await?;
+        let (offer, place) = self.offer(body).await?;
         let local = shard.local(reached.ip());
         let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
             .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
         let publishing = Publishing::new(node, name.clone(), terms.clone(), from);
         let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), place);
-        Ok(created(kind, &name, id, &query, answer))
+        Ok(created(format!("{}/{name}/{id}{query}", kind.folder()), &local, answer))
     }
 
-    async fn play(self) -> Refused<Response> {
+    async fn play(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Play, self.name()?);
         let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
         let node = &shard.node;
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let (offer, place) = self.offer().await?;
+        let (offer, place) = self.offer(body).await?;
         let viewer = node.hub.view(&name);
         let viewer = viewer.map_err(|full| refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
         let nobody = || refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
@@ -233,9 +239,10 @@ impl Ask {
         let playback = Playback::join(&shard.egress, viewer, &terms, wants.ssrcs);
         let playing = Playing::new(playback, from, &node.metrics);
         let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
-        let mut response = created(kind, &name, id, &query, answer);
-        let link = format!("<{}/{name}/{id}{query}>; rel=\"{}\"; events=\"live-event\"", kind.folder(), whip::SSE_REL);
-        if let Ok(link) = HeaderValue::try_from(link) {
+        let resource = format!("{}/{name}/{id}{query}", kind.folder());
+        let mut response = created(resource.clone(), &local, answer);
+        let link = whip::link(&resource, whip::SERVER_SENT_EVENTS, &[("events", "live-event")]);
+        if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
             response.headers_mut().append(header::LINK, link);
         }
         Ok(response)
@@ -249,18 +256,19 @@ impl Ask {
     }
 
     /// Candidates of the peer: nothing to do, because he comes to us. A restart is not offered.
-    async fn patch(self, kind: Kind, (id, resource): (ResourceId, Resource)) -> Refused<Response> {
+    async fn patch(self, kind: Kind, (_, resource): (ResourceId, Resource), body: Body) -> Refused<Response> {
         self.authorise(kind, &resource.name).await?;
-        if content_type(&self.request).is_none_or(|found| found != whip::FRAGMENT) {
-            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a fragment's type is application/trickle-ice-sdpfrag"));
+        if !self.is_type(whip::SDP_FRAGMENT) {
+            let why = "a fragment's type is application/trickle-ice-sdpfrag";
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
-        let matches = self.request.headers().get(header::IF_MATCH);
-        if matches.is_some_and(|tag| tag != "*" && tag.as_bytes() != etag(id).as_bytes()) {
+        let tags = self.parts.headers.get(header::IF_MATCH).and_then(|tags| tags.to_str().ok());
+        if tags.is_some_and(|tags| !whip::if_match(tags, &resource.etag)) {
             return Err(refuse(StatusCode::PRECONDITION_FAILED, "another ICE session"));
         }
-        let text = read_text(self.request.into_body()).await?;
+        let text = read_text(body).await?;
         let fragment = Fragment::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
-        match fragment.ice.is_some_and(|ice| ice.ufrag != resource.ufrag) {
+        match fragment.ice.is_some_and(|ice| ice.ufrag != resource.peer_ufrag) {
             true => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "no ICE restart here: POST a new offer")),
             false => Ok(StatusCode::NO_CONTENT.into_response()),
         }
@@ -283,18 +291,25 @@ impl Ask {
 
     /// The secret, if it came in the query: the resource wants it again.
     fn query(&self, kind: Kind) -> String {
-        let by_header = self.request.headers().contains_key(header::AUTHORIZATION);
+        let by_header = self.parts.headers.contains_key(header::AUTHORIZATION);
         match self.secret(kind).filter(|_| !by_header) {
             Some(secret) => {
-                let pair = url::form_urlencoded::Serializer::new(String::new()).append_pair(kind.parameter(), &secret).finish();
+                let pair = url::form_urlencoded::Serializer::new(String::new())
+                    .append_pair(kind.parameter(), &secret)
+                    .finish();
                 format!("?{pair}")
             }
             None => String::new(),
         }
     }
 
+    fn is_type(&self, expected: &str) -> bool {
+        let found = self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        found.is_some_and(|found| whip::is_type(found, expected))
+    }
+
     fn allowed_origin(&self) -> Option<HeaderValue> {
-        let origin = self.request.headers().get(header::ORIGIN)?;
+        let origin = self.parts.headers.get(header::ORIGIN)?;
         let allowed = &self.shard.node.config.webrtc.allow_origins;
         allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
@@ -309,7 +324,7 @@ impl IntoResponse for Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::METHOD_NOT_ALLOWED => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("POST, PATCH, DELETE, OPTIONS"));
+                headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
@@ -325,25 +340,19 @@ fn refuse(status: StatusCode, why: impl Into<String>) -> Refusal {
 }
 
 /// 201 (RFC 9725 §4.2). The location is a path without a host: proxies in between don't matter to it.
-fn created(kind: Kind, name: &StreamName, id: ResourceId, query: &str, answer: String) -> Response {
-    let location = format!("{}/{name}/{id}{query}", kind.folder());
+fn created(location: String, local: &Local, answer: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, whip::SDP.to_owned()),
         (header::LOCATION, location),
-        (header::ETAG, etag(id)),
+        (header::ETAG, whip::etag(&local.ice.ufrag)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::ACCEPT_PATCH, whip::FRAGMENT.to_owned()),
+        (ACCEPT_PATCH, whip::SDP_FRAGMENT.to_owned()),
     ];
     (StatusCode::CREATED, headers, answer).into_response()
 }
 
-/// A session has one ICE session.
-fn etag(id: ResourceId) -> String {
-    format!("\"{id}\"")
-}
-
 fn preflight() -> Response {
-    let headers = [(header::ALLOW, "POST, PATCH, DELETE, OPTIONS"), (header::ACCEPT_POST, whip::SDP)];
+    let headers = [(header::ALLOW, METHODS), (ACCEPT_POST, whip::SDP)];
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
@@ -361,11 +370,6 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     }
 }
 
-fn content_type(request: &Request) -> Option<String> {
-    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
-}
-
 async fn read_text(body: Body) -> Refused<String> {
     let too_slow = |_| refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
     let too_large = |_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
@@ -377,6 +381,10 @@ async fn read_text(body: Body) -> Refused<String> {
 fn ssrc() -> u32 {
     rand::random()
 }
+
+const METHODS: &str = "POST, PATCH, DELETE, OPTIONS";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// Codecs that publishers may send, the ones preferred first.
 const PUBLISHED: [Codec; 6] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Opus];

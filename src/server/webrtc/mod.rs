@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 pub(super) use self::http::router;
 use self::{
-    door::{Door, Seat},
+    door::Door,
     session::{Command, Role, Session},
     socket::Socket,
 };
@@ -36,9 +36,9 @@ use crate::{
     },
     proto::{
         ice::{self, Lite},
-        sdp::{Candidate, Credentials, Local, Terms},
+        sdp::{Candidate, Local, Protocol, Terms},
         webrtc::{Ice, Identity, Peer},
-        whip::ResourceId,
+        whip::{self, ResourceId},
     },
     task,
 };
@@ -56,8 +56,10 @@ pub(super) struct WebRtc {
 struct Resource {
     name: StreamName,
     commands: mpsc::Sender<Command>,
+    /// Of its ICE session.
+    etag: String,
     /// The peer's name in checks, to tell a restart from more candidates.
-    ufrag: String,
+    peer_ufrag: String,
 }
 
 /// WebRTC on one shard.
@@ -112,7 +114,7 @@ impl Shard {
             let place = node.pending.admit(peer.ip());
             let door = door.clone();
             async move {
-                if place.is_some() {
+                if let Some(place) = place {
                     stream::connection(door, stream, peer, place).await;
                 }
             }
@@ -130,8 +132,10 @@ impl Shard {
         let found = if listen.is_unspecified() { reached.to_canonical() } else { listen };
         let addresses = if public.is_empty() { vec![found] } else { public.clone() };
         let port = self.door.address.port();
-        let both = |ip| [Candidate::host_udp(SocketAddr::new(ip, port)), Candidate::host_tcp(SocketAddr::new(ip, port))];
-        addresses.into_iter().flat_map(both).collect()
+        let both = |(ip, order)| {
+            [Protocol::Udp, Protocol::Tcp].map(|protocol| Candidate::host(protocol, SocketAddr::new(ip, port), order))
+        };
+        addresses.into_iter().zip(0..).flat_map(both).collect()
     }
 
     /// Our side of a new session.
@@ -149,12 +153,13 @@ impl Shard {
         let webrtc = &self.node.webrtc;
         let transport = &terms.transport;
         let seat = self.door.seat(local.ice.ufrag.clone());
-        let agent = Ice::Lite(Lite::new(local.ice.clone(), transport.ice.clone()));
+        let agent = Ice::Lite(Lite::new(&local.ice, &transport.ice));
         let (fingerprint, channels) = (transport.fingerprint.clone(), terms.data.is_some());
-        let peer = Peer::passive(&webrtc.identity, agent, fingerprint, channels, clock::now());
+        let peer = Peer::passive(&webrtc.identity, agent, fingerprint, channels, clock::now().into_std());
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let id = ResourceId::random();
-        let resource = Resource { name, commands, ufrag: transport.ice.ufrag.clone() };
+        let (etag, peer_ufrag) = (whip::etag(&local.ice.ufrag), transport.ice.ufrag.clone());
+        let resource = Resource { name, commands, etag, peer_ufrag };
         webrtc.resources.lock().insert(id, resource);
         let listed = Listed { node: self.node.clone(), id };
         let session = Session::new(peer, role, seat, receiver, place, self.node.stop.clone());

@@ -104,7 +104,7 @@ impl Playing {
             Carrier::Channel(id) => {
                 while peer.channel_backlog_bytes(*id) < limits::CHANNEL_BACKLOG_BYTES_MAX {
                     let Some(message) = self.playback.poll_message() else { break };
-                    peer.send_text(now, *id, &message);
+                    peer.send_text(now.into_std(), *id, &message);
                 }
             }
             Carrier::Http(sender) => {

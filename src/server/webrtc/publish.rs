@@ -8,11 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{
-    super::Node,
-    door::Door,
-    session::End,
-};
+use super::{super::Node, door::Door, session::End};
 use crate::{
     clock::{self, Instant},
     hub::Replaced,

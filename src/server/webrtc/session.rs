@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -104,7 +103,7 @@ impl Session {
     /// Runs it to its end.
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        self.peer.close(clock::now());
+        self.peer.close(clock::now().into_std());
         self.transmit();
         match self.role {
             Role::Publish(publishing) => publishing.ends(end),
@@ -120,7 +119,8 @@ impl Session {
             Ok(()) => self.transmit(),
         }
         // Early is harmless; a timer is only moved when it would be late.
-        let due = [self.peer.poll_timeout(), self.role.poll_timeout()].into_iter().flatten().min();
+        let due =
+            [self.peer.poll_timeout().map(Instant::from_std), self.role.poll_timeout()].into_iter().flatten().min();
         if let Some(due) = due
             && (due < self.sleep.deadline() || self.sleep.is_elapsed())
         {
@@ -144,8 +144,8 @@ impl Session {
             }
         }
         self.receive(now)?;
-        if self.peer.poll_timeout().is_some_and(|due| due <= now) {
-            self.peer.handle_timeout(now);
+        if self.peer.poll_timeout().is_some_and(|due| due <= now.into_std()) {
+            self.peer.handle_timeout(now.into_std());
         }
         self.handle_events(now)?;
         if !self.is_connected {
@@ -160,14 +160,14 @@ impl Session {
     fn receive(&mut self, now: Instant) -> Result<(), End> {
         while let Some((path, datagram)) = self.seat.inbox.pop() {
             let mut datagram = Vec::from(datagram);
-            let media = self.peer.handle_datagram(now, path, &mut datagram);
+            let media = self.peer.handle_datagram(now.into_std(), path, &mut datagram);
             match (media, &mut self.role) {
                 (Some(Media::Rtp(packet)), Role::Publish(publishing)) => publishing.handle_rtp(now, packet)?,
                 (Some(Media::Rtcp(packet)), Role::Publish(publishing)) => publishing.handle_rtcp(now, packet),
                 (Some(Media::Rtcp(packet)), Role::Play(playing)) => playing.handle_rtcp(now, packet),
                 (Some(Media::Rtp(_)), Role::Play(_)) => {}
                 (None, _) => {
-                    if self.peer.ice().is_valid(&path) {
+                    if self.peer.is_valid(&path) {
                         self.seat.learn(&path);
                     }
                 }

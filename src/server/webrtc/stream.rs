@@ -15,7 +15,10 @@ use super::door::Door;
 use crate::{
     limits,
     net::pending::Place,
-    proto::ice::{Frames, Path, Transport, frame},
+    proto::ice::{
+        Path, Transport,
+        framing::{Frames, frame},
+    },
 };
 
 /// What waits for a TCP peer's socket.
@@ -35,7 +38,7 @@ impl Writer {
         let mut all = true;
         for packet in packets {
             match bytes.len() + packet.len() <= limits::WEBRTC_TCP_QUEUE_BYTES_MAX {
-                true => frame(packet, &mut bytes),
+                true => all &= frame(packet, &mut bytes).is_ok(),
                 false => all = false,
             }
         }
@@ -96,7 +99,7 @@ async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place)
             }
         });
         if is_known {
-            place = None;
+            drop(place.take());
         }
         if is_stranger || read.is_err() {
             return Err(io::ErrorKind::InvalidData.into());
