@@ -377,3 +377,16 @@ pub const RTP_FRAME_UNITS_MAX: usize = 512;
 pub const PARAMETER_SET_BYTES_MAX: usize = 2 * 1024;
 /// Parameter sets of one track that are kept; the one not seen for longest goes first.
 pub const PARAMETER_SETS_MAX: usize = 16;
+
+// --- WHEP --------------------------------------------------------------------------------------------
+
+/// Packets of a track that a viewer may ask for again; a frame is kept or dropped whole, the newest always kept.
+pub const WHEP_HISTORY_PACKETS_MAX: usize = 1024;
+/// The same in time: what is older comes too late.
+pub const WHEP_HISTORY_MAX: Duration = Duration::from_secs(1);
+/// Packets that a viewer has asked for again and not been sent; requests beyond it are dropped.
+pub const WHEP_ASKED_MAX: usize = 256;
+/// Messages with events that wait for a viewer's data channel; one who leaves more unread is disconnected.
+pub const WHEP_MESSAGES_MAX: usize = 1024;
+/// The same in bytes.
+pub const WHEP_MESSAGES_BYTES_MAX: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Viewers are served here: HTTP-FLV and RTMP play.
+//! Viewers are served here: HTTP-FLV, RTMP play and WHEP.
 //!
 //! Invariant: a viewer is a cursor on a muxed line; the bytes he is sent are shared with all others. Only what
 //! depends on the moment he joined (the prologue) is made for him alone.
@@ -7,6 +7,7 @@ mod deliver;
 pub mod flv;
 mod log;
 mod outlet;
+mod rtp;
 mod session;
 mod tags;
 mod whep;
@@ -15,9 +16,11 @@ pub use deliver::{Undelivered, deliver};
 pub use flv::publisher_came;
 pub use log::{SessionLog, reason};
 pub use outlet::Outlet;
+pub use rtp::BFrames;
 pub use session::{Counters, Session};
 pub use tags::{Carriage, Egress, Extras};
 pub use whep::Playback;
+pub use whep::{Link, Over, Playback};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::rtp::{BFrames, RtpEntry, RtpMux};
 use crate::{
     hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Settings, Stream, Terms},
     limits,
@@ -70,9 +71,10 @@ impl Extras {
     }
 }
 
-/// The running tag muxers of a shard.
+/// The running muxers of a shard.
 pub struct Egress {
     pool: Pool<(StreamName, Carriage, Extras), TagEntry>,
+    rtp_pool: Pool<(StreamName, BFrames), RtpEntry>,
     pub(super) lag_us_max: i64,
     pub(super) stop: CancellationToken,
 }
@@ -82,12 +84,16 @@ impl Egress {
     pub fn new(settings: &Settings, lag_us_max: i64, merge: Merge, stop: CancellationToken) -> Self {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone() };
-        Self { pool: Pool::new(terms), lag_us_max, stop }
+        Self { pool: Pool::new(terms.clone()), rtp_pool: Pool::new(terms), lag_us_max, stop }
     }
 
     pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage, extras: Extras) -> Muxed<TagEntry> {
         let name = stream.name().clone();
         self.pool.attach((name.clone(), carriage, extras), stream, || TagMux::new(name, carriage, extras))
+    }
+
+    pub(super) fn attach_rtp(&self, stream: &Arc<Stream>, b_frames: BFrames) -> Muxed<RtpEntry> {
+        self.rtp_pool.attach((stream.name().clone(), b_frames), stream, || RtpMux::new(b_frames))
     }
 }
 
