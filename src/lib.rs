@@ -3,7 +3,8 @@
 //! ```text
 //!  anchor ─► ingest ─► hub ─► relay ══QUIC══► relay ─► hub ─► …     (an edge is a hub whose publisher is a relay)
 //!                       │
-//!                       └───► egress ─► viewer, CDN edge
+//!                       ├───► egress ─► viewer, CDN edge
+//!                       └───► transcode ─► egress        (the same line, its sound in a codec that viewers can take)
 //!  control (API, auth) ──commands──► hub                            observe ◄── all      console ─► control
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod media;
 pub mod proto;
 pub mod relay;
 pub mod server;
+pub mod transcode;
 
 pub mod clock;
 pub mod config;

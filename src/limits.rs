@@ -268,6 +268,19 @@ pub const MOQ_EVENT_IDS_MAX: usize = 1024;
 /// Sound waits this long for the next picture, so that both leave in one write: a picture's time at 25 a second.
 pub const SOUND_WAIT_MAX: Duration = Duration::from_millis(40);
 
+// --- Sound in another codec --------------------------------------------------------------------------
+
+/// Longest coded frame of sound that is decoded: AAC has at most 768 bytes a channel, and an Opus packet of 120 ms
+/// 61 KiB on paper and 2 KiB in use. A longer one counts as broken.
+pub const TRANSCODE_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Stamps further than this from where the sound before them ends are a gap, or another clock: the conversion begins
+/// anew there.
+pub const TRANSCODE_JUMP_MAX: Duration = Duration::from_millis(100);
+/// Longest gap in Opus that is concealed instead: in silence an encoder may send a packet each 400 ms (DTX).
+pub const TRANSCODE_CONCEAL_MAX: Duration = Duration::from_secs(1);
+/// Panics of a codec in one stream, after which the stream is passed on without its sound.
+pub const TRANSCODE_PANICS_MAX: u32 = 3;
+
 // --- Viewers ----------------------------------------------------------------------------------------
 
 /// A viewer whose socket took not one byte for this long is dropped.

@@ -28,7 +28,7 @@ use crate::{
         auth::Auth,
     },
     egress::Egress,
-    hub::{self, Hub, Journal, Merge, Origin},
+    hub::{self, Hub, Journal, Merge, Origin, Transcode},
     limits,
     media::Keys,
     net::{
@@ -44,6 +44,7 @@ use crate::{
     relay::{self, Relay, Upstream},
     secret::Digest,
     task,
+    transcode::Transcoders,
 };
 
 use self::keys::EventKeys;
@@ -60,6 +61,7 @@ struct Node {
     health: Health,
     relay: Arc<Relay>,
     webrtc: WebRtc,
+    transcoders: Arc<Transcoders>,
     pending: Pending,
     /// One for all listeners: what it bounds, it bounds for the node.
     api: Arc<Api>,
@@ -127,6 +129,9 @@ pub enum StartError {
     /// The journal of events can't be used.
     #[error(transparent)]
     Journal(#[from] hub::JournalError),
+    /// The threads that convert sound can't be had.
+    #[error("the threads for sound can't be started: {0}")]
+    Transcode(std::io::Error),
 }
 
 impl Server {
@@ -247,9 +252,12 @@ impl Node {
             stop: stop.clone(),
         });
         let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max());
+        let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
+            .map_err(StartError::Transcode)?;
         Ok(Self {
             relay,
             webrtc: WebRtc::new(session_identity()?),
+            transcoders,
             api,
             auth,
             failed_auth,
@@ -267,7 +275,9 @@ impl Node {
     /// A shard's muxers for FLV and RTMP.
     fn egress(&self) -> Arc<Egress> {
         let lag_us_max = i64::try_from(self.config.hub.lag_max().as_micros()).unwrap_or(i64::MAX);
-        Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge(self.config.egress.profile), self.stop.clone()))
+        let merge = merge(self.config.egress.profile);
+        let transcode = Some(Arc::clone(&self.transcoders) as Arc<dyn Transcode>);
+        Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge, self.stop.clone(), transcode))
     }
 
     /// A wrong guess costs the guesser time, and how much tells him nothing.
@@ -364,6 +374,9 @@ fn merge(profile: Profile) -> Merge {
 
 /// What `balanced` adds to the latency at most.
 const BALANCED: Duration = Duration::from_millis(100);
+
+/// One keeps up with some eighty streams, each with another sound for its viewers.
+const TRANSCODE_THREADS: usize = 1;
 
 /// In the data directory.
 const JOURNAL_FILE: &str = "events.redb";

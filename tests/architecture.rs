@@ -33,6 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ingest", &["media", "proto", "hub", "control::auth"]),
     ("egress", &["media", "proto", "hub", "control::auth"]),
     ("relay", &["media", "proto", "hub", "control::auth"]),
+    ("transcode", &["media", "hub"]),
     ("control", &["media", "hub"]),
     ("console", &["media", "control"]),
 ];

@@ -19,7 +19,6 @@ pub use outlet::Outlet;
 pub use rtp::BFrames;
 pub use session::{Counters, Session};
 pub use tags::{Carriage, Egress, Extras};
-pub use whep::Playback;
 pub use whep::{Link, Over, Playback};
 
 #[cfg(test)]

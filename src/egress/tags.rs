@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::rtp::{BFrames, RtpEntry, RtpMux};
 use crate::{
-    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Settings, Stream, Terms},
+    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Settings, Stream, Terms, Transcode},
     limits,
     media::{
-        Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
+        Codec, Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
         codec::sei::{LIVE_EVENT, NalFormat},
     },
     observe::metrics::Protocol,
@@ -80,10 +80,17 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe; `stop` ends them all.
-    pub fn new(settings: &Settings, lag_us_max: i64, merge: Merge, stop: CancellationToken) -> Self {
+    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe; `stop` ends them all;
+    /// `transcode` makes the sound one that they know.
+    pub fn new(
+        settings: &Settings,
+        lag_us_max: i64,
+        merge: Merge,
+        stop: CancellationToken,
+        transcode: Option<Arc<dyn Transcode>>,
+    ) -> Self {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
-        let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone() };
+        let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone(), transcode };
         Self { pool: Pool::new(terms.clone()), rtp_pool: Pool::new(terms), lag_us_max, stop }
     }
 
@@ -272,6 +279,14 @@ impl TagMux {
 
 impl Mux for TagMux {
     type Out = TagEntry;
+
+    fn sound(&self, tracks: &Tracks) -> Option<Codec> {
+        match tracks.video.as_ref().map(|video| video.codec) {
+            // Who shows these reads Enhanced RTMP, which names Opus as well. All others know AAC.
+            Some(Codec::Av1 | Codec::Vp9) => None,
+            _ => Some(Codec::Aac),
+        }
+    }
 
     fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, TagEntry>) {
         match item {

@@ -42,7 +42,7 @@ fn name() -> StreamName {
 
 fn room(lag_us_max: i64) -> Room {
     let settings = Settings::default();
-    let egress = Egress::new(&settings, lag_us_max, MERGE, CancellationToken::new());
+    let egress = Egress::new(&settings, lag_us_max, MERGE, CancellationToken::new(), None);
     let hub = Hub::new(settings, Some(Origin::in_memory()));
     let publisher = hub.publish(&name()).expect("slot");
     Room { hub, egress, publisher }

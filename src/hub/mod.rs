@@ -4,6 +4,7 @@
 //! cursor and a count. Only the hub knows both who publishes and who watches.
 
 mod draft;
+mod feed;
 mod journal;
 mod mux;
 mod origin;
@@ -23,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use self::{
+    feed::Transcode,
     journal::{DocumentKey, Journal, JournalError, Loaded, Record},
     mux::{Merge, Mux, Muxed, Out, Pool, Terms},
     origin::{At, Origin, Published, Refused},

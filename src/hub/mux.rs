@@ -7,12 +7,13 @@ use tokio::{sync::watch, time::timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    feed::{Feed, Transcode},
     ring::{Bounds, Cursor, End, Entry, Read, Ring},
     stream::Stream,
 };
 use crate::{
     clock::{self, Instant},
-    media::{Item, TrackKind},
+    media::{Codec, Item, TrackKind, Tracks},
     task,
 };
 
@@ -20,6 +21,11 @@ use crate::{
 pub trait Mux: Send + 'static {
     /// What viewers of this form are sent.
     type Out: Entry;
+
+    /// The codec that the viewers need the sound of `tracks` in; `None` if any will do.
+    fn sound(&self, _tracks: &Tracks) -> Option<Codec> {
+        None
+    }
 
     /// Encodes one item; pushes what comes of it.
     fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Self::Out>);
@@ -74,7 +80,7 @@ pub struct Pool<K, T> {
 }
 
 /// How the muxers of a pool run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Terms {
     /// Bounds of what they keep.
     pub bounds: Bounds,
@@ -84,6 +90,8 @@ pub struct Terms {
     pub merge: Merge,
     /// Ends their lines when it is cancelled, and so their readers.
     pub stop: CancellationToken,
+    /// Who converts the sound of streams whose codec viewers can't take; without, they get it as it is.
+    pub transcode: Option<Arc<dyn Transcode>>,
 }
 
 struct Running<T> {
@@ -160,8 +168,8 @@ async fn run<K: Hash + Eq, M: Mux>(
         None => return,
     };
     let place = Place { pool, key, ring };
-    let cursor = source.ring().cursor(None);
-    let mut muxing = Muxing { muxer, cursor, ring: &place.ring, merge: terms.merge, has_video: false, due: None };
+    let feed = Feed::new(source, terms.transcode);
+    let mut muxing = Muxing { muxer, feed, ring: &place.ring, merge: terms.merge, has_video: false, due: None };
     let mut stop = pin!(terms.stop.cancelled());
     let mut idle = pin!(unused(users.subscribe(), terms.linger));
     loop {
@@ -201,7 +209,7 @@ impl<K: Hash + Eq, T: Entry> Drop for Place<K, T> {
 /// A stream's line on its way through a muxer.
 struct Muxing<'a, M: Mux> {
     muxer: M,
-    cursor: Cursor<Item>,
+    feed: Feed,
     ring: &'a Ring<M::Out>,
     merge: Merge,
     has_video: bool,
@@ -213,8 +221,8 @@ impl<M: Mux> Muxing<'_, M> {
     /// Muxes what the line has, waiting for it, and tells the readers when it is time. Cancel safe.
     async fn advance(&mut self) -> Result<(), End> {
         let read = match self.due {
-            None => self.cursor.recv().await?,
-            Some(due) => match timeout_at(due, self.cursor.recv()).await {
+            None => self.feed.recv().await?,
+            Some(due) => match timeout_at(due, self.feed.recv()).await {
                 Ok(read) => read?,
                 Err(_) => {
                     self.tell();
@@ -226,7 +234,7 @@ impl<M: Mux> Muxing<'_, M> {
         while let Some(next) = read {
             self.handle(next);
             // An end is found again by the next call.
-            read = self.cursor.try_recv().unwrap_or_default();
+            read = self.feed.try_recv().unwrap_or_default();
         }
         if self.due.is_some_and(|due| due <= clock::now()) {
             self.tell();
@@ -236,11 +244,16 @@ impl<M: Mux> Muxing<'_, M> {
 
     fn handle(&mut self, read: Read<Item>) {
         let Read::Entry { entry, group } = read else { return };
+        let mut sound = None;
         if let Item::Head(head) = &entry {
             self.has_video = head.tracks.video.is_some();
+            sound = self.muxer.sound(&head.tracks);
         }
-        let due = self.cursor.entered() + self.merge.wait(&entry, self.has_video);
-        let out = Out::new(self.ring, self.cursor.entered());
+        if !self.feed.admits(&entry, sound) {
+            return;
+        }
+        let due = self.feed.entered() + self.merge.wait(&entry, self.has_video);
+        let out = Out::new(self.ring, self.feed.entered());
         self.muxer.handle_item(entry, group, &out);
         // What is not for these readers doesn't wake them, but a picture releases the sound that waits.
         if out.has_more.get() || self.due.is_some() {

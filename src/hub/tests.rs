@@ -170,7 +170,7 @@ impl Mux for Sizes {
 
 fn terms(merge: Merge) -> Terms {
     let (bounds, linger) = (Bounds { bytes_max: 1000, groups_max: 2 }, Duration::from_secs(5));
-    Terms { bounds, linger, merge, stop: CancellationToken::new() }
+    Terms { bounds, linger, merge, stop: CancellationToken::new(), transcode: None }
 }
 
 /// How long each of these items takes to its readers, if `merge` says how long it may wait.

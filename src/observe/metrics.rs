@@ -80,6 +80,9 @@ pub struct Metrics {
     pub upstream_connected: IntGauge,
     /// Attempts to reach an upstream after the first.
     pub upstream_reconnects: IntCounter,
+    /// Frames of sound that could not be converted.
+    pub transcode_errors: IntCounter,
+    transcoders: IntGauge,
     delivery_seconds: HistogramVec,
     publishers: IntGaugeVec,
     viewers: IntGaugeVec,
@@ -112,6 +115,8 @@ impl Metrics {
             ),
             upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
             upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
+            transcode_errors: counter(r, "transcode_errors_total", "Frames of sound that could not be converted."),
+            transcoders: gauge(r, "transcoders", "Streams whose sound is being converted to another codec."),
             task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),
             delivery_seconds: histograms(
                 r,
@@ -139,6 +144,11 @@ impl Metrics {
     /// Counts a viewer for as long as the guard lives.
     pub fn viewer(&self, protocol: Protocol) -> Present {
         Present::new(self.viewers.with_label_values(&[protocol.as_str()]))
+    }
+
+    /// Counts a conversion of sound for as long as the guard lives.
+    pub fn transcoder(&self) -> Present {
+        Present::new(self.transcoders.clone())
     }
 
     /// Where a session samples how long frames took from the hub to its socket.

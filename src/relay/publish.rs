@@ -145,7 +145,8 @@ impl Muxers {
         let small = Bounds { bytes_max: SMALL_RING_BYTES, groups_max: SMALL_RING_GROUPS };
         // Sessions are told to go elsewhere before the server stops; until then their lines go on.
         let stop = CancellationToken::new();
-        let pool = |bounds| Pool::new(Terms { bounds, linger: settings.linger, merge: MERGE, stop: stop.clone() });
+        let (linger, merge) = (settings.linger, MERGE);
+        let pool = |bounds| Pool::new(Terms { bounds, linger, merge, stop: stop.clone(), transcode: None });
         Self { pools: [pool(small), pool(small), pool(small), pool(small), pool(media), pool(media)] }
     }
 
