@@ -232,6 +232,10 @@ impl RtpMux {
 impl Mux for RtpMux {
     type Out = RtpEntry;
 
+    fn sound(&self, _tracks: &Tracks) -> Option<Codec> {
+        Some(Codec::Opus)
+    }
+
     fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, RtpEntry>) {
         match item {
             Item::Head(head) => self.handle_head(head),

@@ -6,11 +6,11 @@
 use bytes::TryGetError;
 
 pub mod packet;
+pub mod payload;
 pub mod reception;
 pub mod reorder;
 pub mod rtcp;
 pub mod twcc;
-pub mod payload;
 
 /// The sender's bytes are not what they claim to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

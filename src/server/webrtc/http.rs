@@ -23,7 +23,7 @@ use super::{
     session::{Command, Role},
 };
 use crate::{
-    config::{BFrames, Role as NodeRole},
+    config::{BFrames, Config, Role as NodeRole},
     egress::{self, Playback},
     limits,
     media::{Codec, StreamName},
@@ -236,7 +236,8 @@ impl Ask {
         };
         let (answer, terms) = sdp::play::answer(&offer, &local, &wants)
             .map_err(|why| refuse(StatusCode::NOT_ACCEPTABLE, why.to_string()))?;
-        let playback = Playback::join(&shard.egress, viewer, &terms, wants.ssrcs);
+        let playback =
+            Playback::join(&shard.egress, viewer, &terms, format!("{:x}", local.session_id), b_frames(&node.config));
         let playing = Playing::new(playback, from, &node.metrics);
         let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
         let resource = format!("{}/{name}/{id}{query}", kind.folder());
@@ -337,6 +338,13 @@ impl IntoResponse for Refusal {
 
 fn refuse(status: StatusCode, why: impl Into<String>) -> Refusal {
     Refusal { status, why: why.into() }
+}
+
+fn b_frames(config: &Config) -> egress::BFrames {
+    match config.webrtc.b_frames {
+        BFrames::Refuse => egress::BFrames::Refuse,
+        BFrames::Drop => egress::BFrames::Drop,
+    }
 }
 
 /// 201 (RFC 9725 §4.2). The location is a path without a host: proxies in between don't matter to it.

@@ -14,7 +14,7 @@ use crate::{
     clock::Instant,
     egress::{Playback, SessionLog},
     limits,
-    observe::metrics::Metrics,
+    observe::metrics::{Metrics, Protocol},
     proto::webrtc::Peer,
 };
 
@@ -37,7 +37,7 @@ enum Carrier {
 
 impl Playing {
     pub(super) fn new(playback: Playback, from: SocketAddr, metrics: &Arc<Metrics>) -> Self {
-        let log = SessionLog::begin(metrics, crate::observe::metrics::Protocol::Whep, playback.name(), from);
+        let log = SessionLog::begin(metrics, Protocol::Whep, playback.viewer().stream().name(), from);
         Self { playback, log, carrier: Carrier::None }
     }
 
@@ -88,7 +88,7 @@ impl Playing {
                     self.log.update(self.playback.counters(), self.playback.entered());
                     return Ok(());
                 }
-                Poll::Ready(Err(end)) => return Err(End::Line(end)),
+                Poll::Ready(Err(over)) => return Err(over.into()),
                 Poll::Ready(Ok(())) => self.tell(now, peer)?,
             }
         }

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{door::Seat, play::Playing, publish::Publishing};
 use crate::{
     clock::{self, Instant},
-    egress, hub,
+    egress,
     hub::Replaced,
     limits,
     net::pending::Place,
@@ -29,8 +29,8 @@ pub(super) enum End {
     Peer(#[from] Over),
     #[error(transparent)]
     Replaced(#[from] Replaced),
-    #[error("{}", egress::reason(*.0))]
-    Line(hub::End),
+    #[error("{}", viewer_over(.0))]
+    Viewer(#[from] egress::Over),
     #[error("no media for too long")]
     Silent,
     #[error("deleted")]
@@ -51,11 +51,19 @@ impl End {
             Self::Peer(Over::Silent) | Self::Silent => "silent",
             Self::Peer(Over::Closed) => "peer closed",
             Self::Replaced(_) => "replaced",
-            Self::Line(end) => egress::reason(end),
+            Self::Viewer(over) => viewer_over(&over),
             Self::Deleted => "deleted",
             Self::Full => "full",
             Self::Stopping => "server stops",
         }
+    }
+}
+
+fn viewer_over(over: &egress::Over) -> &'static str {
+    match over {
+        egress::Over::Line(end) => egress::reason(*end),
+        egress::Over::BFrames => "b-frames",
+        egress::Over::CodecChanged => "codec changed",
     }
 }
 
