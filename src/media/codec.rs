@@ -4,6 +4,7 @@
 //! it doesn't judge it. Nothing here can panic, whatever the bytes.
 
 mod bits;
+pub mod parameter_sets;
 pub mod record;
 pub mod sei;
 mod video;

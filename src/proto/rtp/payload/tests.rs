@@ -9,7 +9,7 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 use crate::{
     limits,
-    media::{Codec, VideoConfig, codec::record},
+    media::{Codec, VideoConfig, codec::parameter_sets::parameter_sets},
 };
 
 const VIDEO: [Codec; 5] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp8, Codec::Vp9];
@@ -214,7 +214,7 @@ fn what_a_decoder_must_know_goes_before_keyframes() {
         let packets = Packetiser::new(codec, 1200).packetise(&config(codec), keyframe, &frames(codec)[4]);
         packets.iter().next().unwrap().to_vec()
     };
-    let sets = record::parameter_sets(&config(Codec::Avc)).concat().len();
+    let sets = parameter_sets(&config(Codec::Avc)).concat().len();
     // STAP-A as important as its units, the SPS first (RFC 6184 §5.7.1).
     let [header, 0, sps_bytes, sps, ..] = first(Codec::Avc, true)[..] else { panic!() };
     assert_eq!((header, sps), (0x60 | 24, 0x67));
@@ -230,7 +230,7 @@ fn what_a_decoder_must_know_goes_before_keyframes() {
 
 #[test]
 fn parameter_sets_that_a_frame_repeats_are_sent_once() {
-    let sets = record::parameter_sets(&config(Codec::Avc)).iter().flat_map(|unit| sized(unit)).collect::<Vec<_>>();
+    let sets = parameter_sets(&config(Codec::Avc)).iter().flat_map(|unit| sized(unit)).collect::<Vec<_>>();
     let picture = sized(&[0x65, 0x80, 1, 2, 3]);
     let delimiter = sized(&[9, 0xf0]);
     let whole = [delimiter, sets, picture.clone()].concat();
@@ -300,7 +300,7 @@ fn parameter_sets_may_come_with_sdp() {
         without.handle_packet(1, true, picture).unwrap();
         assert_eq!(without.poll_unit(), None);
         assert!(without.wants_keyframe());
-        let mut with = Depacketiser::new(codec).with_parameter_sets(record::parameter_sets(&config));
+        let mut with = Depacketiser::new(codec).with_parameter_sets(parameter_sets(&config));
         with.handle_packet(1, true, picture).unwrap();
         let data = sized(picture).into();
         assert_eq!(with.poll_unit(), Some(Unit { timestamp: 1, keyframe: true, config: Some(config), data }));
@@ -318,7 +318,7 @@ fn another_configuration_is_told_with_its_keyframe() {
         depacketiser.handle_packet(timestamp, true, &[0x65, 0x80]).unwrap();
         let unit = depacketiser.poll_unit().unwrap();
         assert_eq!(unit.config.is_some(), is_new);
-        assert_eq!(unit.config.is_none_or(|config| config.description[3] == sps[3]), true);
+        assert!(unit.config.is_none_or(|config| config.description[3] == sps[3]));
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn packetise(picture_id: u16, data: &[u8], room: usize, out: &mut Pac
 const DESCRIPTOR_BYTES: usize = 4;
 const EXTENDED: u8 = 0x80;
 const PARTITION_START: u8 = 0x10;
-/// The specification has three bits, an old draft four.
+
 const PARTITION_MASK: u8 = 0x07;
 const PICTURE_ID: u8 = 0x80;
 const TL0_INDEX: u8 = 0x40;
