@@ -109,6 +109,8 @@ fn of_parameter_sets_the_newest_are_kept() {
     }
     let config = sets.config().expect("SPS and PPS");
     assert!(parameter_sets(&config).len() <= limits::PARAMETER_SETS_MAX);
+    sets.insert(parameter_sets(&config)[1]);
+    assert_eq!(sets.config(), Some(config), "in whatever order they come");
     assert_eq!(sets.insert(&[0x65, 1]), None, "no parameter set");
     assert_eq!(sets.insert(&[0x67; limits::PARAMETER_SET_BYTES_MAX + 1]), None, "too long");
 }

@@ -224,6 +224,9 @@ fn what_a_decoder_must_know_goes_before_keyframes() {
     assert!(matches!(first(Codec::Hevc, true)[..], [0x60, 1, 0, _, 0x40, 1, ..]));
     // Two elements and N; the sequence header has no size (AV1 §4.4, §4.5 of its payload format).
     assert!(matches!(first(Codec::Av1, true)[..], [header, 11, 0x08, ..] if header & 0xb8 == 0x28));
+    let whole = &frames(Codec::Av1)[4];
+    let packetise = |frame: &[u8]| Packetiser::new(Codec::Av1, 1200).packetise(&config(Codec::Av1), true, frame);
+    assert_eq!(packetise(&whole[12..]), packetise(whole), "out of the configuration if it is not in the frame");
     // I, B, V; one layer of 128x80 (RFC 9628 §4.2).
     assert!(matches!(first(Codec::Vp9, true)[..], [header, 0x80, 0, 0x10, 0, 128, 0, 80, ..] if header & 0xfa == 0x8a));
 }
@@ -278,6 +281,42 @@ fn a_lost_packet_costs_nothing_but_frames_up_to_the_next_keyframe() {
                 assert!(whole.iter().all(|frame| given.contains(frame)), "{codec:?} without {lost}");
             }
         }
+    }
+}
+
+#[test]
+fn a_keyframe_whose_beginning_is_lost_is_none() {
+    let cases: [(Codec, &[u8]); 6] = [
+        // The second slice, alone, in an aggregate and in a fragment.
+        (Codec::Avc, &[0x65, 0x40, 1]),
+        (Codec::Avc, &[0x78, 0, 3, 0x65, 0x40, 1]),
+        (Codec::Avc, &[0x7c, 0xc5, 0x40, 1]),
+        (Codec::Hevc, &[0x26, 1, 0x40, 1]),
+        (Codec::Av1, &[0x10, 0x20, 1]),
+        (Codec::Vp9, &[0x04, 0x82, 0x49, 0x83, 0x42, 0, 0, 0, 0, 0, 0]),
+    ];
+    for (codec, rest) in cases {
+        let mut depacketiser = Depacketiser::new(codec);
+        let whole = Packetiser::new(codec, 1200).packetise(&config(codec), true, &frames(codec)[0]);
+        whole.iter().for_each(|payload| depacketiser.handle_packet(0, false, payload).unwrap());
+        depacketiser.handle_loss();
+        depacketiser.handle_packet(2, true, rest).unwrap();
+        assert_eq!(depacketiser.poll_unit(), None, "{codec:?} {rest:?}");
+    }
+}
+
+#[test]
+fn behind_a_malformed_frame_there_is_nothing_before_a_keyframe() {
+    let mut depacketiser = Depacketiser::new(Codec::Avc).with_parameter_sets(parameter_sets(&config(Codec::Avc)));
+    let (key, inter, bad) = ([0x65, 0x80], [0x41, 0x80], [0x7c, 0x05, 1]);
+    for (timestamp, (payload, is_given)) in
+        [(&key[..], true), (&inter, true), (&bad, false), (&inter, false), (&key, true), (&inter, true)]
+            .into_iter()
+            .enumerate()
+    {
+        let taken = depacketiser.handle_packet(timestamp as u32, true, payload);
+        assert_eq!(taken.is_err(), payload == bad, "{timestamp}");
+        assert_eq!(depacketiser.poll_unit().is_some(), is_given, "{timestamp}");
     }
 }
 
