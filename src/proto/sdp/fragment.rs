@@ -12,7 +12,7 @@ use crate::proto::ice::Credentials;
 /// A fragment that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// Whose candidates these are; others than the session's ask for a restart (RFC 9725 §4.3.2).
+    /// Whose candidates these are; others than the session's ask for a restart (RFC 9725 §4.3.3).
     pub ice: Option<Credentials>,
     /// The line that they belong to, empty if it isn't said.
     pub mid: String,

@@ -61,7 +61,7 @@ pub enum Unacceptable {
         /// What would do.
         possible: String,
     },
-    /// The line can't share the transport of the others (RFC 9725 §4.2 demands it).
+    /// The line can't share the transport of the others (RFC 9725 §4.4.1).
     #[error("the {0} line must be in the BUNDLE group and have rtcp-mux")]
     NotBundled(&'static str),
     /// No line of the offer has the direction and the kind that are needed.

@@ -270,6 +270,7 @@ fn nothing_is_smuggled_into_an_answer() {
     for (from, to) in [
         ("a=mid:0", "a=mid:0\ra=x"),
         ("a=mid:0", "a=mid:0\0"),
+        ("s=-", "s=\0"),
         ("a=mid:0", "a=mid:0 1"),
         ("a=mid:0", "a=mid:"),
         ("a=mid:1", "a=mid:0"),
