@@ -1,54 +1,265 @@
-//! stub
-#![allow(missing_docs)]
+//! RTP of one WHIP publisher, turned into items of the line.
+//!
+//! Sans-IO: decrypted packets and a time in; frames into the hub, and RTCP to seal and send out.
+
+use std::{
+    sync::Arc,
+    time::{self, Duration},
+};
+
+use bytes::Bytes;
+
+use self::{
+    feedback::Feedback,
+    track::{Follow, Shown, Track},
+};
 use crate::{
     clock::Instant,
     hub::{Publisher, Replaced, Stream},
-    proto::sdp::Terms,
+    media::{Anchor, AudioConfig, Codec, Frame, TrackKind, Tracks},
+    proto::{
+        rtp::{
+            packet::Packet,
+            rtcp::{self, Rtcp, unix_us_from_ntp},
+        },
+        sdp::Terms,
+    },
 };
-use std::{sync::Arc, time::Duration};
-#[derive(Debug, Clone, Copy, Default)]
+
+mod clock;
+mod feedback;
+mod layer;
+mod track;
+
+/// What one publisher sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Video frames.
     pub video_frames: u64,
+    /// Audio frames.
     pub audio_frames: u64,
+    /// Payload bytes of those.
     pub bytes: u64,
+    /// Packets that never came, of all layers.
     pub lost: u64,
+    /// Packets that came because they were asked for again.
     pub recovered: u64,
+    /// Packets that could not be read.
     pub malformed: u64,
+    /// Packets of a source or a payload type that was not agreed upon.
+    pub unknown: u64,
+    /// Keyframes asked for.
     pub keyframe_requests: u64,
 }
+
+/// A publisher's session, from the end of its handshake.
 pub struct RtpIngest {
+    tracks: Vec<Track>,
+    line: Line,
+    feedback: Feedback,
+    began: time::Instant,
+}
+
+/// Where the frames go.
+struct Line {
     publisher: Publisher,
+    tracks: Tracks,
+    counters: Counters,
+    awaits_video: bool,
+    /// When the first frame of sound came.
+    first_sound: Option<time::Instant>,
 }
+
 impl RtpIngest {
-    pub fn new(publisher: Publisher, _terms: Terms, _interval: Duration, _now: Instant) -> Self {
-        Self { publisher }
+    /// A session that has just got the publisher slot. A keyframe is asked for when the newest is `keyframe_interval`
+    /// old: browsers send none of themselves, and viewers can join at keyframes only.
+    pub fn new(publisher: Publisher, terms: Terms, keyframe_interval: Duration, now: Instant) -> Self {
+        let began = now.into_std();
+        Self {
+            line: Line {
+                publisher,
+                tracks: Tracks::default(),
+                counters: Counters::default(),
+                awaits_video: terms.track(TrackKind::Video).is_some(),
+                first_sound: None,
+            },
+            feedback: Feedback::new(began, keyframe_interval),
+            tracks: terms.tracks.into_iter().map(Track::new).collect(),
+            began,
+        }
     }
-    pub fn handle_rtp(&mut self, _now: Instant, _p: &[u8]) -> Result<(), Replaced> {
-        Ok(())
-    }
-    pub fn handle_rtcp(&mut self, _now: Instant, _p: &[u8]) {}
-    pub fn handle_timeout(&mut self, _now: Instant) -> Result<(), Replaced> {
-        Ok(())
-    }
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-    pub fn poll_feedback(&mut self, _now: Instant) -> Option<Vec<u8>> {
-        None
-    }
-    pub fn counters(&self) -> Counters {
-        Counters::default()
-    }
-    pub fn codecs(&self) -> String {
-        String::new()
-    }
+
+    /// The stream published to.
     pub fn stream(&self) -> &Arc<Stream> {
-        self.publisher.stream()
+        self.line.publisher.stream()
     }
+
+    /// What came so far.
+    pub fn counters(&self) -> Counters {
+        self.line.counters
+    }
+
+    /// The codecs, for the log.
+    pub fn codecs(&self) -> String {
+        let video = self.line.tracks.video.as_ref().map(|video| video.codec);
+        let audio = self.line.tracks.audio.as_ref().map(|audio| audio.codec);
+        let names: Vec<_> = [video, audio].into_iter().flatten().map(Codec::as_str).collect();
+        names.join("+")
+    }
+
+    /// Resolves when a newer session has taken the stream over.
     pub fn replaced(&self) -> impl Future<Output = Replaced> + use<> {
-        self.publisher.replaced()
+        self.line.publisher.replaced()
     }
+
+    /// The publisher said that he is done: the stream ends, rather than waiting for him to come back.
     pub fn end(self) {
-        self.publisher.end();
+        self.line.publisher.end();
+    }
+
+    /// A decrypted RTP packet.
+    pub fn handle_rtp(&mut self, now: Instant, packet: &[u8]) -> Result<(), Replaced> {
+        let now = now.into_std();
+        let counters = &mut self.line.counters;
+        let Ok(packet) = Packet::parse(packet) else {
+            counters.malformed += 1;
+            return Ok(());
+        };
+        let Some(track) = self.tracks.iter_mut().find(|track| track.owns(&packet)) else {
+            counters.unknown += 1;
+            return Ok(());
+        };
+        self.feedback.handle_packet(now, track, &packet);
+        let capture = track.terms.extensions.abs_capture_time.and_then(|id| packet.extensions.get(id));
+        let arrived_us = i64::try_from(now.saturating_duration_since(self.began).as_micros()).unwrap_or(i64::MAX);
+        let layer = track.handle_packet(now, arrived_us, &packet, counters);
+        if let (Some(_), Some(wall_us)) = (layer, capture.and_then(capture_us)) {
+            self.handle_ntp(Anchor::AbsCaptureTime, packet.header.ssrc, packet.header.timestamp, wall_us);
+        }
+        self.drain(now)
+    }
+
+    /// A decrypted RTCP packet.
+    pub fn handle_rtcp(&mut self, now: Instant, compound: &[u8]) {
+        let Ok(packets) = rtcp::parse(compound) else {
+            self.line.counters.malformed += 1;
+            return;
+        };
+        for packet in packets {
+            if let Rtcp::SenderReport { ssrc, info, .. } = packet {
+                for track in &mut self.tracks {
+                    if let Some((layer, _)) = track.layer_mut(ssrc) {
+                        layer.handle_sender_report(now.into_std(), info.ntp);
+                    }
+                }
+                self.handle_ntp(Anchor::SenderReport, ssrc, info.timestamp, unix_us_from_ntp(info.ntp));
+            }
+        }
+    }
+
+    /// The time of [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Replaced> {
+        self.drain(now.into_std())
+    }
+
+    /// When [`Self::handle_timeout`] and then [`Self::poll_feedback`] are due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.feedback.deadline(&self.tracks).map(Instant::from_std)
+    }
+
+    /// The next compound RTCP packet to seal and send.
+    pub fn poll_feedback(&mut self, now: Instant) -> Option<Vec<u8>> {
+        self.feedback.poll(now.into_std(), &mut self.tracks, &mut self.line.counters)
+    }
+
+    /// The sender says of one of its timestamps which NTP time it stands for.
+    fn handle_ntp(&mut self, said_by: Anchor, ssrc: u32, timestamp: u32, wall_us: i64) {
+        let is_lone = self.tracks.len() == 1;
+        for track in &mut self.tracks {
+            let is_picture = track.kind() == TrackKind::Video || is_lone;
+            let Some((layer, is_shown)) = track.layer_mut(ssrc) else { continue };
+            layer.clock.handle_ntp(said_by, timestamp, wall_us);
+            let publisher = &mut self.line.publisher;
+            if is_shown
+                && is_picture
+                && let Some(pts_us) = layer.clock.place(timestamp).and_then(|us| publisher.place(us))
+            {
+                publisher.handle_anchor(said_by, pts_us, wall_us);
+            }
+        }
+    }
+
+    /// Brings all frames that are ready into the line. Sound follows the picture's clock.
+    fn drain(&mut self, now: time::Instant) -> Result<(), Replaced> {
+        let picture = self.tracks.iter().find(|track| track.kind() == TrackKind::Video);
+        let may_step = now < self.began + STEP_UNTIL;
+        let follow = picture.and_then(Track::behind_ntp_us).map(|behind_ntp_us| Follow { behind_ntp_us, may_step });
+        for track in &mut self.tracks {
+            let kind = track.kind();
+            let follow = follow.filter(|_| kind == TrackKind::Audio);
+            while let Some(shown) = track.poll(now, follow, &mut self.line.counters) {
+                match kind {
+                    TrackKind::Video => self.line.push_picture(shown)?,
+                    TrackKind::Audio => self.line.push_sound(now, track.terms.codec, shown)?,
+                }
+            }
+        }
+        Ok(())
     }
 }
+
+impl Line {
+    fn push_picture(&mut self, shown: Shown) -> Result<(), Replaced> {
+        if shown.unit.keyframe && shown.config != self.tracks.video {
+            self.tracks.video.clone_from(&shown.config);
+            self.publisher.set_tracks(self.tracks.clone())?;
+        }
+        self.counters.video_frames += 1;
+        self.push(TrackKind::Video, shown)
+    }
+
+    /// Sound waits for the picture, if there shall be one: viewers would begin with half of the stream.
+    fn push_sound(&mut self, now: time::Instant, codec: Codec, shown: Shown) -> Result<(), Replaced> {
+        let is_new = self.tracks.audio.is_none();
+        if is_new {
+            // Both channels always: a decoder for two takes packets with one, too (RFC 7587 §7.1).
+            self.tracks.audio = Some(AudioConfig::from_description(codec, Bytes::new()));
+        }
+        let first = *self.first_sound.get_or_insert(now);
+        if self.awaits_video && self.tracks.video.is_none() {
+            if now < first + SOUND_ALONE_AFTER {
+                return Ok(());
+            }
+            self.awaits_video = false;
+            self.publisher.set_tracks(self.tracks.clone())?;
+        } else if is_new {
+            self.publisher.set_tracks(self.tracks.clone())?;
+        }
+        self.counters.audio_frames += 1;
+        self.push(TrackKind::Audio, shown)
+    }
+
+    fn push(&mut self, track: TrackKind, shown: Shown) -> Result<(), Replaced> {
+        let Shown { unit, pts_us, .. } = shown;
+        self.counters.bytes += unit.data.len() as u64;
+        // RTP tells no decode time; WebRTC has no pictures out of order.
+        self.publisher.push_frame(Frame { track, dts_us: pts_us, pts_us, keyframe: unit.keyframe, data: unit.data })
+    }
+}
+
+/// The value of an abs-capture-time extension, as UTC microseconds by the sender's clock: when it was captured, and
+/// if there is more, how far the sender's clock is from that of the capture, 32.32 bits of seconds.
+fn capture_us(value: &[u8]) -> Option<i64> {
+    let (captured, rest) = value.split_first_chunk()?;
+    let captured_us = unix_us_from_ntp(u64::from_be_bytes(*captured));
+    let offset_us = rest.first_chunk().map_or(0, |offset| {
+        let us = (i128::from(i64::from_be_bytes(*offset)) * 1_000_000) >> 32;
+        i64::try_from(us).unwrap_or(0)
+    });
+    captured_us.checked_add(offset_us)
+}
+
+/// In this time from the start, sound may be brought to its picture at once.
+const STEP_UNTIL: Duration = Duration::from_secs(5);
+/// After so much sound without a picture, the stream begins without one.
+const SOUND_ALONE_AFTER: Duration = Duration::from_secs(1);

@@ -9,6 +9,10 @@
 pub enum Anchor {
     /// When frames arrive: late by the encoder and the uplink.
     Arrival,
+    /// RTCP sender reports: a clock that may say when packets were sent, and not when pictures were taken.
+    SenderReport,
+    /// The abs-capture-time of an RTP packet: when its picture was taken.
+    AbsCaptureTime,
     /// The encoder's `onFI` messages: a date and a time, without their zone.
     OnFi,
     /// OBS' Broadcast Performance Metrics in an SEI: when this picture was composed.
@@ -105,10 +109,12 @@ impl RoomClock {
         let source_ms = match self.anchor() {
             // The encoder's delay and the uplink's are not seen.
             Anchor::Arrival => 500,
+            // The encoder's delay may not be seen.
+            Anchor::SenderReport => 150,
             // Said between frames, at any moment of the second.
             Anchor::OnFi => 100,
             // One picture.
-            Anchor::BpmSei => 40,
+            Anchor::AbsCaptureTime | Anchor::BpmSei => 40,
         };
         let slew_ms = running.target_us().abs_diff(running.offset_us) / 1000;
         u32::try_from(slew_ms).unwrap_or(u32::MAX).saturating_add(source_ms)
@@ -118,6 +124,8 @@ impl RoomClock {
     pub fn quality(&self) -> &'static str {
         match self.anchor() {
             Anchor::Arrival => "arrival",
+            Anchor::SenderReport => "sender-report",
+            Anchor::AbsCaptureTime => "abs-capture-time",
             Anchor::OnFi => "onfi",
             Anchor::BpmSei => "bpm-sei",
         }

@@ -287,6 +287,14 @@ pub fn write_pli(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32) {
     write_feedback(out, PLI, (sender_ssrc, media_ssrc), |_| ());
 }
 
+/// Appends the same as conference software asks for it; `command` grows with every new request (RFC 5104 §4.3.1).
+pub fn write_fir(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, command: u8) {
+    write_feedback(out, FIR, (sender_ssrc, 0), |out| {
+        out.put_u32(media_ssrc);
+        out.put_u32(u32::from(command) << 24);
+    });
+}
+
 /// Appends transport-wide feedback.
 pub fn write_twcc(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, feedback: &Feedback) {
     write_feedback(out, TWCC, (sender_ssrc, media_ssrc), |out| feedback.write(out));

@@ -1,0 +1,107 @@
+//! The time of one RTP source by the publisher's clock, which all of his sources share.
+//!
+//! Each source counts from a number of its own (RFC 3550 §5.1). It begins where its first packet arrived; the NTP
+//! times that the sender gives beside some of its timestamps then say how two sources lie to each other.
+
+use crate::media::{Anchor, time::Unwrap};
+
+/// The clock of one source. All times are microseconds.
+#[derive(Debug)]
+pub(super) struct MediaClock {
+    rate_hz: i64,
+    ticks: Unwrap<32>,
+    /// The publisher's time at tick 0; made with the first packet.
+    offset_us: Option<i64>,
+    /// Media time and arrival of the last packet.
+    last: (i64, i64),
+    /// NTP time at tick 0, and who said it.
+    ntp: Option<(Anchor, i64)>,
+    is_aligned: bool,
+    /// Media time up to which there was slew.
+    slewed_us: i64,
+}
+
+impl MediaClock {
+    pub(super) fn new(rate_hz: u32) -> Self {
+        Self {
+            rate_hz: i64::from(rate_hz).max(1),
+            ticks: Unwrap::default(),
+            offset_us: None,
+            last: (0, 0),
+            ntp: None,
+            is_aligned: false,
+            slewed_us: 0,
+        }
+    }
+
+    /// A packet arrived.
+    pub(super) fn handle_packet(&mut self, arrived_us: i64, timestamp: u32) {
+        let media_us = to_us(self.ticks.unwrap_next(timestamp), self.rate_hz);
+        let (last_us, last_arrived_us) = std::mem::replace(&mut self.last, (media_us, arrived_us));
+        let Some(offset_us) = &mut self.offset_us else {
+            self.offset_us = Some(arrived_us.saturating_sub(media_us));
+            self.slewed_us = media_us;
+            return;
+        };
+        let stepped_us = media_us.saturating_sub(last_us);
+        let leap_us = stepped_us.saturating_sub(arrived_us.saturating_sub(last_arrived_us));
+        if leap_us.unsigned_abs() > LEAP_US {
+            *offset_us = offset_us.saturating_sub(leap_us);
+            self.slewed_us = media_us;
+            self.ntp = None;
+        }
+    }
+
+    /// The time of a timestamp near the last packet's. `None` before the first packet.
+    pub(super) fn place(&self, timestamp: u32) -> Option<i64> {
+        Some(self.media_us(timestamp).saturating_add(self.offset_us?))
+    }
+
+    /// The sender says which NTP time, as UTC, a timestamp stands for. What it says of the capture itself is better
+    /// than its reports.
+    pub(super) fn handle_ntp(&mut self, said_by: Anchor, timestamp: u32, ntp_us: i64) {
+        if self.ntp.is_none_or(|(known, _)| known <= said_by) {
+            self.ntp = Some((said_by, ntp_us.saturating_sub(self.media_us(timestamp))));
+        }
+    }
+
+    /// The publisher's clock minus NTP, by this source.
+    pub(super) fn behind_ntp_us(&self) -> Option<i64> {
+        Some(self.offset_us?.saturating_sub(self.ntp?.1))
+    }
+
+    /// Goes to where another source, by that difference, has NTP time: once by a step, if it may, and then slowly.
+    pub(super) fn follow(&mut self, behind_ntp_us: i64, may_step: bool) {
+        let (Some(offset_us), Some((_, ntp_us))) = (&mut self.offset_us, self.ntp) else { return };
+        let step_us = ntp_us.saturating_add(behind_ntp_us).saturating_sub(*offset_us);
+        let most_us = self.last.0.saturating_sub(self.slewed_us) / SLEW_DIVISOR;
+        if step_us.unsigned_abs() > SYNC_US_MAX {
+            return;
+        }
+        if may_step && !self.is_aligned {
+            *offset_us = offset_us.saturating_add(step_us);
+        } else if most_us > 0 {
+            *offset_us = offset_us.saturating_add(step_us.clamp(-most_us, most_us));
+        } else {
+            return;
+        }
+        self.is_aligned = true;
+        self.slewed_us = self.last.0;
+    }
+
+    fn media_us(&self, timestamp: u32) -> i64 {
+        let mut ticks = self.ticks;
+        to_us(ticks.unwrap_next(timestamp), self.rate_hz)
+    }
+}
+
+fn to_us(ticks: i64, rate_hz: i64) -> i64 {
+    ticks.saturating_mul(1_000_000).div_euclid(rate_hz)
+}
+
+/// A timestamp this far from where the arrival would have it begins a new count.
+const LEAP_US: u64 = 10_000_000;
+/// Sound and picture of one sender don't arrive this far from each other: if the reports say so, they are wrong.
+const SYNC_US_MAX: u64 = 2_000_000;
+/// Slew is at most a 200th of the time that passes, 0.5 %.
+const SLEW_DIVISOR: i64 = 200;
