@@ -29,12 +29,12 @@ impl<'a> Writer<'a> {
         let _ = write!(self.media, "a={text}\r\n");
     }
 
-    /// A line of the bundle. The first one carries the transport's candidates (RFC 9143 §7.2).
+    /// A line of the bundle. Each carries the transport, which RFC 9143 §7.2 asks of the first alone: with the bundle
+    /// policy that RFC 9725 §4.4.2 wants, aiortc looks at the last.
     pub(super) fn open(&mut self, mid: &str, head: &Head) {
         let Head { media, protocol, format } = head;
         let _ = write!(self.media, "m={media} 9 {protocol} {format}\r\nc=IN IP4 0.0.0.0\r\n");
         let (local, setup) = (self.local, self.setup.name());
-        let is_first = self.mids.is_empty();
         if !mid.is_empty() {
             self.attribute(format_args!("mid:{mid}"));
         }
@@ -43,9 +43,7 @@ impl<'a> Writer<'a> {
         self.attribute(format_args!("ice-pwd:{}", local.ice.pwd));
         self.attribute(format_args!("fingerprint:{}", local.fingerprint));
         self.attribute(format_args!("setup:{setup}"));
-        if is_first {
-            write_candidates(&mut self.media, local);
-        }
+        write_candidates(&mut self.media, local);
     }
 
     /// A line that the answer refuses (RFC 3264 §6).

@@ -242,8 +242,8 @@ impl Ask {
         let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
         let resource = format!("{}/{name}/{id}{query}", kind.folder());
         let mut response = created(resource.clone(), &local, answer);
-        let link = whip::link(&resource, whip::SERVER_SENT_EVENTS, &[("events", "live-event")]);
-        if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+        let link = format!("<{resource}>; rel=\"{}\"; events=\"live-event\"", whip::SSE_REL);
+        if let Ok(link) = HeaderValue::try_from(link) {
             response.headers_mut().append(header::LINK, link);
         }
         Ok(response)
@@ -259,7 +259,7 @@ impl Ask {
     /// Candidates of the peer: nothing to do, because he comes to us. A restart is not offered.
     async fn patch(self, kind: Kind, (_, resource): (ResourceId, Resource), body: Body) -> Refused<Response> {
         self.authorise(kind, &resource.name).await?;
-        if !self.is_type(whip::SDP_FRAGMENT) {
+        if !self.is_type(whip::FRAGMENT) {
             let why = "a fragment's type is application/trickle-ice-sdpfrag";
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
@@ -306,7 +306,8 @@ impl Ask {
 
     fn is_type(&self, expected: &str) -> bool {
         let found = self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        found.is_some_and(|found| whip::is_type(found, expected))
+        let essence = found.and_then(|found| found.split(';').next()).unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case(expected)
     }
 
     fn allowed_origin(&self) -> Option<HeaderValue> {
@@ -352,11 +353,16 @@ fn created(location: String, local: &Local, answer: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, whip::SDP.to_owned()),
         (header::LOCATION, location),
-        (header::ETAG, whip::etag(&local.ice.ufrag)),
+        (header::ETAG, etag(local)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
-        (ACCEPT_PATCH, whip::SDP_FRAGMENT.to_owned()),
+        (ACCEPT_PATCH, whip::FRAGMENT.to_owned()),
     ];
     (StatusCode::CREATED, headers, answer).into_response()
+}
+
+/// Of a session's ICE session (RFC 9725 §4.3.1).
+pub(super) fn etag(local: &Local) -> String {
+    format!("\"{}\"", local.ice.ufrag)
 }
 
 fn preflight() -> Response {

@@ -38,7 +38,7 @@ use crate::{
         ice::{self, Lite},
         sdp::{Candidate, Local, Protocol, Terms},
         webrtc::{Ice, Identity, Peer},
-        whip::{self, ResourceId},
+        whip::ResourceId,
     },
     task,
 };
@@ -158,7 +158,7 @@ impl Shard {
         let peer = Peer::passive(&webrtc.identity, agent, fingerprint, channels, clock::now().into_std());
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let id = ResourceId::random();
-        let (etag, peer_ufrag) = (whip::etag(&local.ice.ufrag), transport.ice.ufrag.clone());
+        let (etag, peer_ufrag) = (http::etag(local), transport.ice.ufrag.clone());
         let resource = Resource { name, commands, etag, peer_ufrag };
         webrtc.resources.lock().insert(id, resource);
         let listed = Listed { node: self.node.clone(), id };
