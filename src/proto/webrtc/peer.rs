@@ -208,6 +208,7 @@ pub struct Peer {
     /// Which ClientHello began it.
     hello: Option<[u8; 32]>,
     handshake: Option<Arc<()>>,
+    is_handshaken: bool,
     is_trusted: bool,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
@@ -254,6 +255,7 @@ impl Peer {
             dtls_due: None,
             hello: None,
             handshake: None,
+            is_handshaken: false,
             is_trusted: false,
             sealer: None,
             opener: None,
@@ -345,7 +347,7 @@ impl Peer {
 
     /// Seals media, once connected.
     pub fn sealer(&mut self) -> Option<&mut Sealer> {
-        self.sealer.as_mut()
+        self.sealer.as_mut().filter(|_| self.connect_by.is_none())
     }
 
     /// Whether a check along this way was authenticated.
@@ -379,7 +381,7 @@ impl Peer {
     }
 
     fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Option<Media<'a>> {
-        let opener = self.opener.as_mut()?;
+        let opener = self.opener.as_mut().filter(|_| self.connect_by.is_none())?;
         if is_rtcp(datagram) {
             let length = opener.open_rtcp(datagram).ok()?;
             return datagram.get(..length).map(Media::Rtcp);
@@ -451,7 +453,7 @@ impl Peer {
                     self.is_trusted = true;
                 }
                 Output::KeyingMaterial(keys, profile) => self.take_keys(&keys, profile),
-                Output::Connected => self.connected(),
+                Output::Connected => self.is_handshaken = true,
                 Output::ApplicationData(packet) => {
                     if let Channeled::Running(channels) = &mut self.channels {
                         channels.handle_packet(now, packet);
@@ -460,6 +462,9 @@ impl Peer {
                 Output::CloseNotify => return self.end(Over::Closed),
                 Output::Timeout(due) => {
                     self.dtls_due = Some(due);
+                    if self.is_handshaken && self.connect_by.is_some() {
+                        self.connected();
+                    }
                     return;
                 }
                 Output::BufferTooSmall { needed } if needed <= DTLS_OUTPUT_BYTES_MAX => buffer.resize(needed, 0),
@@ -476,11 +481,12 @@ impl Peer {
             _ => return self.end(Over::Dtls),
         };
         match srtp::from_dtls(profile, keys, matches!(self.side, Side::Active)) {
-            Ok((sealer, opener)) if self.is_trusted => (self.sealer, self.opener) = (Some(sealer), Some(opener)),
+            Ok((sealer, opener)) => (self.sealer, self.opener) = (Some(sealer), Some(opener)),
             _ => self.end(Over::Dtls),
         }
     }
 
+    /// The handshake has said all it had to say.
     fn connected(&mut self) {
         if !self.is_trusted || self.sealer.is_none() {
             // A handshake without a certificate, or without SRTP, which every peer of ours has.
