@@ -8,11 +8,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub const SDP: &str = "application/sdp";
 /// The type of candidates and restarts in a PATCH, also the value of `Accept-Patch`.
 pub const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// The relation of a link to a STUN or TURN server (RFC 9725 §4.6).
+pub const ICE_SERVER_REL: &str = "ice-server";
 /// The relation of a link to a player's events (draft-ietf-wish-whep §4.5.1).
 pub const SSE_REL: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 
-/// Does `If-Match` name the ICE session with that `ETag`, its quotes included? A restart names any, as `*` (RFC 9725
-/// §4.3.3); some clients put that in quotes, too.
+/// Does `If-Match` name the ICE session with that `ETag`, its quotes included? A restart names any, as `*`, which
+/// RFC 9725 §4.3.3 writes in quotes.
 pub fn if_match(header: &str, etag: &str) -> bool {
     header.split(',').map(str::trim).any(|tag| matches!(tag, "*" | "\"*\"") || tag == etag)
 }

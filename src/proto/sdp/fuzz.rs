@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Candidate, Credentials, Fingerprint, Fragment, HashFunction, Local, Offer, Protocol, Ssrcs, Terms, client,
+    Candidate, Credentials, Fingerprint, Fragment, HashFunction, Local, Offer, Ssrcs, Terms, client,
     play::{self, Play},
     publish,
 };
@@ -53,7 +53,7 @@ fn local() -> Local {
     Local {
         ice: Credentials { ufrag: "ufrag".to_owned(), pwd: "password0password0password".to_owned() },
         fingerprint: Fingerprint::of(HashFunction::Sha256, &[]),
-        candidates: vec![Candidate::host(Protocol::Udp, ([192, 0, 2, 1], 1).into(), 0)],
+        candidates: vec![Candidate::host_udp(([192, 0, 2, 1], 1).into())],
         session_id: 1,
     }
 }

@@ -21,12 +21,10 @@ pub use self::{
     fragment::Fragment,
     media::{Data, Direction, Extensions, Kind, Media},
     offer::Offer,
-    transport::{Candidate, Fingerprint, HashFunction, Protocol, Setup, Transport},
+    transport::{Candidate, Fingerprint, HashFunction, Setup, Transport},
 };
-use crate::{
-    media::{Codec, TrackKind},
-    proto::ice::Credentials,
-};
+use crate::media::{Codec, TrackKind};
+pub use crate::proto::ice::Credentials;
 
 /// Why a description can't be read. Nothing of it is quoted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

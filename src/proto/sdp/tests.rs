@@ -7,6 +7,7 @@ use super::{fuzz, play::Play, *};
 use crate::{
     limits::{SDP_BYTES_MAX, SDP_CANDIDATES_MAX, SDP_LINE_BYTES_MAX},
     media::VideoConfig,
+    proto::ice,
 };
 
 /// Offers as their makers write them: a headless Chromium with a fake camera (`createOffer`), aiortc 1.15, and
@@ -33,9 +34,9 @@ fn local() -> Local {
         ice: Credentials { ufrag: "serverufragserver".into(), pwd: "serverpwdserverpwdserver".into() },
         fingerprint: Fingerprint::of(HashFunction::Sha256, b"certificate"),
         candidates: vec![
-            Candidate::host(Protocol::Udp, address("192.0.2.1:8189"), 0),
-            Candidate::host(Protocol::Udp, address("[2001:db8::1]:8189"), 1),
-            Candidate::host(Protocol::Tcp, address("192.0.2.1:8189"), 0),
+            Candidate::host_udp(address("192.0.2.1:8189")),
+            Candidate::host_udp(address("[2001:db8::1]:8189")),
+            Candidate::host_tcp(address("192.0.2.1:8189")),
         ],
         session_id: u64::MAX,
     }
@@ -89,9 +90,9 @@ fn a_publishers_answer_is_this() {
         c=IN IP4 0.0.0.0\r\n\
         a=mid:0\r\n\
         {transport}\
-        a=candidate:1 1 udp 2130706431 192.0.2.1 8189 typ host\r\n\
-        a=candidate:2 1 udp 2130706175 2001:db8::1 8189 typ host\r\n\
-        a=candidate:3 1 tcp 1526726655 192.0.2.1 8189 typ host tcptype passive\r\n\
+        a=candidate:1 1 udp 2130706175 192.0.2.1 8189 typ host\r\n\
+        a=candidate:2 1 udp 2130706431 2001:db8::1 8189 typ host\r\n\
+        a=candidate:3 1 tcp 1526726399 192.0.2.1 8189 typ host tcptype passive\r\n\
         a=end-of-candidates\r\n\
         a=recvonly\r\n\
         a=rtcp-mux\r\n\
@@ -312,11 +313,11 @@ fn what_a_peer_can_make_us_hold_is_bounded() {
 
 #[test]
 fn candidates_are_those_that_can_be_sent_to() {
-    let address = |text: &str| Candidate::parse(text).map(|found| (found.protocol, found.address.to_string()));
+    let address = |text: &str| Candidate::parse(text).map(|found| (found.transport, found.address.to_string()));
     let udp = "842163049 1 UDP 1677729535 203.0.113.7 46154 typ srflx raddr 10.0.0.1 rport 46154 generation 0";
-    assert_eq!(address(udp), Some((Protocol::Udp, "203.0.113.7:46154".into())));
+    assert_eq!(address(udp), Some((ice::Transport::Udp, "203.0.113.7:46154".into())));
     let tcp = "1 1 tcp 1 2001:db8::7 443 typ host tcptype passive";
-    assert_eq!(address(tcp), Some((Protocol::Tcp, "[2001:db8::7]:443".into())));
+    assert_eq!(address(tcp), Some((ice::Transport::Tcp, "[2001:db8::7]:443".into())));
     for useless in [
         "1 1 udp 1 1f4712db-ea17-4bcf-a596-105139dfd8bf.local 54596 typ host",
         "1 1 tcp 1 192.0.2.2 9 typ host tcptype active",

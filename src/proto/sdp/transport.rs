@@ -8,7 +8,10 @@ use core::{
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{BadSdp, lines::Section};
-use crate::{limits::SDP_CANDIDATES_MAX, proto::ice::Credentials};
+use crate::{
+    limits::SDP_CANDIDATES_MAX,
+    proto::ice::{self, Credentials},
+};
 
 /// A peer's end of the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,20 +171,11 @@ impl Setup {
     }
 }
 
-/// What carries a candidate's datagrams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// UDP.
-    Udp,
-    /// TCP, this end listens (RFC 6544, `tcptype passive`).
-    Tcp,
-}
-
 /// An address of an end (RFC 8839 §5.1), of the first component; there is no second with rtcp-mux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// What it speaks.
-    pub protocol: Protocol,
+    /// What it speaks; over TCP this end listens (RFC 6544, `tcptype passive`).
+    pub transport: ice::Transport,
     /// Where it is.
     pub address: SocketAddr,
     /// Greater is better.
@@ -189,15 +183,20 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A host candidate of ours; of those with one protocol the one with the smallest `order` is preferred.
-    pub fn host(protocol: Protocol, address: SocketAddr, order: u8) -> Self {
-        // RFC 8445 §5.1.2.1: type preference, local preference, component 1. TCP comes after all UDP.
-        let kind_preference = match protocol {
-            Protocol::Udp => 126u32,
-            Protocol::Tcp => 90,
-        };
-        let local_preference = 0xffff - u32::from(order);
-        Self { protocol, address, priority: kind_preference << 24 | local_preference << 8 | 255 }
+    /// A host candidate of ours over UDP.
+    pub fn host_udp(address: SocketAddr) -> Self {
+        Self::host(ice::Transport::Udp, address, 126)
+    }
+
+    /// A host candidate of ours over TCP, tried after all that speak UDP.
+    pub fn host_tcp(address: SocketAddr) -> Self {
+        Self::host(ice::Transport::Tcp, address, 90)
+    }
+
+    /// RFC 8445 §5.1.2.1, with IPv6 before IPv4 (RFC 8421 §4).
+    fn host(transport: ice::Transport, address: SocketAddr, type_preference: u32) -> Self {
+        let local_preference = 65_534 + u32::from(address.is_ipv6());
+        Self { transport, address, priority: type_preference << 24 | local_preference << 8 | 255 }
     }
 
     /// The value of an attribute `candidate`. `None` for one that nobody can send to: a name, another component,
@@ -206,29 +205,29 @@ impl Candidate {
         let mut words = text.split(' ');
         let _foundation = words.next()?;
         let component = words.next()?;
-        let protocol = words.next()?;
+        let transport = words.next()?;
         let priority = words.next()?.parse().ok()?;
         let address: IpAddr = words.next()?.parse().ok()?;
         let port = words.next()?.parse().ok()?;
-        let protocol = if protocol.eq_ignore_ascii_case("udp") {
-            Protocol::Udp
-        } else if protocol.eq_ignore_ascii_case("tcp") && words.any(|word| word == "passive") {
-            Protocol::Tcp
+        let transport = if transport.eq_ignore_ascii_case("udp") {
+            ice::Transport::Udp
+        } else if transport.eq_ignore_ascii_case("tcp") && words.any(|word| word == "passive") {
+            ice::Transport::Tcp
         } else {
             return None;
         };
-        (component == "1" && port != 0).then_some(Self { protocol, address: (address, port).into(), priority })
+        (component == "1" && port != 0).then_some(Self { transport, address: (address, port).into(), priority })
     }
 }
 
 impl fmt::Display for Candidate {
     /// All but the foundation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (protocol, suffix) = match self.protocol {
-            Protocol::Udp => ("udp", ""),
-            Protocol::Tcp => ("tcp", " tcptype passive"),
+        let (transport, suffix) = match self.transport {
+            ice::Transport::Udp => ("udp", ""),
+            ice::Transport::Tcp => ("tcp", " tcptype passive"),
         };
         let (priority, address, port) = (self.priority, self.address.ip(), self.address.port());
-        write!(f, "1 {protocol} {priority} {address} {port} typ host{suffix}")
+        write!(f, "1 {transport} {priority} {address} {port} typ host{suffix}")
     }
 }
