@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::{Buf, Bytes};
 use sctp_proto::{
-    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
     PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
@@ -35,9 +35,9 @@ pub(super) enum ChannelEvent {
 }
 
 /// The channels of one session.
-pub(super) struct Channels {
+pub(super) struct Association {
     endpoint: Endpoint,
-    association: Option<(AssociationHandle, Association)>,
+    association: Option<(AssociationHandle, sctp_proto::Association)>,
     /// The channel to open once connected, and later its stream: only our own clients open one.
     wanted: Option<&'static str>,
     /// Open channels, by stream.
@@ -45,7 +45,7 @@ pub(super) struct Channels {
     events: VecDeque<ChannelEvent>,
 }
 
-impl Channels {
+impl Association {
     /// The answering side: the peer begins.
     pub(super) fn passive() -> Self {
         let mut server = ServerConfig::default();
@@ -95,7 +95,7 @@ impl Channels {
         self.advance();
     }
 
-    /// When [`Channels::handle_timeout`] is due.
+    /// When [`Association::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let (_, association) = self.association.as_ref()?;
         association.poll_timeout()

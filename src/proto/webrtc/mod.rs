@@ -9,4 +9,4 @@ mod outbox;
 mod peer;
 
 pub use outbox::Outbox;
-pub use peer::{Datagram, Ice, Identity, Media, Over, Peer, PeerEvent};
+pub use peer::{Channels, Datagram, Ice, Identity, Media, Over, Peer, PeerEvent};

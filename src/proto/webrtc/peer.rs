@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 
-use super::channels::{ChannelEvent, Channels};
+use super::channels::{Association, ChannelEvent};
 use crate::{
     limits,
     proto::{
         ice::{Client, Lite, Path, stun::is_stun},
         rtp::packet::is_rtcp,
-        sdp::{Fingerprint, HashFunction},
+        sdp::{Fingerprint, HashFunction, Setup, Transport},
         srtp::{self, Opener, Profile, Sealer},
     },
 };
@@ -187,12 +187,15 @@ impl Ice {
     }
 }
 
-enum Channeled {
+/// The data channels of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// There are none.
     None,
-    /// Wanted, once there is a way.
-    Passive,
-    Active(&'static str),
-    Running(Box<Channels>),
+    /// The peer opens them.
+    Taken,
+    /// We open one with this label.
+    Opened(&'static str),
 }
 
 /// One session.
@@ -212,7 +215,8 @@ pub struct Peer {
     is_trusted: bool,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
-    channels: Channeled,
+    wanted: Channels,
+    channels: Option<Box<Association>>,
     connect_by: Option<Instant>,
     transmits: VecDeque<Datagram>,
     events: VecDeque<PeerEvent>,
@@ -220,37 +224,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The answering side, which serves. With `channels` it takes data channels.
-    pub fn passive(identity: &Arc<Identity>, ice: Ice, expected: Fingerprint, channels: bool, now: Instant) -> Self {
-        let channels = if channels { Channeled::Passive } else { Channeled::None };
-        Self::new(identity, Side::Passive, ice, expected, channels, now)
-    }
-
-    /// The offering side, a client. It opens the data channel `label` if there is one.
-    pub fn active(
-        identity: &Arc<Identity>,
-        ice: Ice,
-        expected: Fingerprint,
-        label: Option<&'static str>,
-        now: Instant,
-    ) -> Self {
-        let channels = label.map_or(Channeled::None, Channeled::Active);
-        Self::new(identity, Side::Active, ice, expected, channels, now)
-    }
-
-    fn new(
-        identity: &Arc<Identity>,
-        side: Side,
-        ice: Ice,
-        expected: Fingerprint,
-        channels: Channeled,
-        now: Instant,
-    ) -> Self {
+    /// A session with the end that `remote` describes: its certificate, and which side begins the handshake.
+    pub fn new(identity: &Arc<Identity>, ice: Ice, remote: &Transport, channels: Channels, now: Instant) -> Self {
+        let side = match remote.setup.answered() {
+            Setup::Active => Side::Active,
+            Setup::Passive | Setup::ActPass => Side::Passive,
+        };
         Self {
             identity: identity.clone(),
             side,
             ice,
-            expected,
+            expected: remote.fingerprint.clone(),
             dtls: None,
             dtls_due: None,
             hello: None,
@@ -259,7 +243,8 @@ impl Peer {
             is_trusted: false,
             sealer: None,
             opener: None,
-            channels,
+            wanted: channels,
+            channels: None,
             connect_by: Some(now + limits::WEBRTC_CONNECT_TIMEOUT),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -313,7 +298,7 @@ impl Peer {
         {
             return self.end(Over::Dtls);
         }
-        if let Channeled::Running(channels) = &mut self.channels
+        if let Some(channels) = &mut self.channels
             && channels.poll_timeout().is_some_and(|due| due <= now)
         {
             channels.handle_timeout(now);
@@ -323,10 +308,7 @@ impl Peer {
 
     /// When [`Peer::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let channels = match &self.channels {
-            Channeled::Running(channels) => channels.poll_timeout(),
-            _ => None,
-        };
+        let channels = self.channels.as_ref().and_then(|channels| channels.poll_timeout());
         [self.connect_by, self.ice.deadline(), self.dtls_due, channels].into_iter().flatten().min()
     }
 
@@ -357,15 +339,12 @@ impl Peer {
 
     /// Bytes on a channel that the peer has not acknowledged.
     pub fn channel_backlog_bytes(&mut self, id: u16) -> usize {
-        match &mut self.channels {
-            Channeled::Running(channels) => channels.buffered(id),
-            _ => 0,
-        }
+        self.channels.as_mut().map_or(0, |channels| channels.buffered(id))
     }
 
     /// Sends a text on a channel. False if the channel is gone.
     pub fn send_text(&mut self, now: Instant, id: u16, text: &[u8]) -> bool {
-        let Channeled::Running(channels) = &mut self.channels else { return false };
+        let Some(channels) = &mut self.channels else { return false };
         let sent = channels.send_text(id, text);
         self.drive(now);
         sent
@@ -455,7 +434,7 @@ impl Peer {
                 Output::KeyingMaterial(keys, profile) => self.take_keys(&keys, profile),
                 Output::Connected => self.is_handshaken = true,
                 Output::ApplicationData(packet) => {
-                    if let Channeled::Running(channels) = &mut self.channels {
+                    if let Some(channels) = &mut self.channels {
                         channels.handle_packet(now, packet);
                     }
                 }
@@ -493,17 +472,17 @@ impl Peer {
             return self.end(Over::Dtls);
         }
         (self.handshake, self.connect_by) = (None, None);
-        match self.channels {
-            Channeled::Passive => self.channels = Channeled::Running(Box::new(Channels::passive())),
-            Channeled::Active(label) => self.channels = Channeled::Running(Box::new(Channels::active(label))),
-            Channeled::None | Channeled::Running(_) => {}
-        }
+        self.channels = match self.wanted {
+            Channels::None => None,
+            Channels::Taken => Some(Box::new(Association::passive())),
+            Channels::Opened(label) => Some(Box::new(Association::active(label))),
+        };
         self.events.push_back(PeerEvent::Connected);
     }
 
     /// Hands what the channels send to DTLS. False if there is nothing.
     fn pump_channels(&mut self, now: Instant) -> bool {
-        let (Channeled::Running(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else { return false };
+        let (Some(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else { return false };
         let Some(packets) = channels.poll_transmit(now) else { return false };
         for packet in packets {
             if dtls.send_application_data(&packet).is_err() {
@@ -515,7 +494,7 @@ impl Peer {
     }
 
     fn tell_of_channels(&mut self) {
-        let Channeled::Running(channels) = &mut self.channels else { return };
+        let Some(channels) = &mut self.channels else { return };
         while let Some(event) = channels.poll_event() {
             self.events.push_back(match event {
                 ChannelEvent::Open { id, label } => PeerEvent::ChannelOpen { id, label },

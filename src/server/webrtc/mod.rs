@@ -36,8 +36,8 @@ use crate::{
     },
     proto::{
         ice::{self, Lite},
-        sdp::{Candidate, Local, Protocol, Terms},
-        webrtc::{Ice, Identity, Peer},
+        sdp::{Candidate, Local, Terms},
+        webrtc::{Channels, Ice, Identity, Peer},
         whip::ResourceId,
     },
     task,
@@ -132,10 +132,9 @@ impl Shard {
         let found = if listen.is_unspecified() { reached.to_canonical() } else { listen };
         let addresses = if public.is_empty() { vec![found] } else { public.clone() };
         let port = self.door.address.port();
-        let both = |(ip, order)| {
-            [Protocol::Udp, Protocol::Tcp].map(|protocol| Candidate::host(protocol, SocketAddr::new(ip, port), order))
-        };
-        addresses.into_iter().zip(0..).flat_map(both).collect()
+        let both =
+            |ip| [Candidate::host_udp(SocketAddr::new(ip, port)), Candidate::host_tcp(SocketAddr::new(ip, port))];
+        addresses.into_iter().flat_map(both).collect()
     }
 
     /// Our side of a new session.
@@ -154,8 +153,8 @@ impl Shard {
         let transport = &terms.transport;
         let seat = self.door.seat(local.ice.ufrag.clone());
         let agent = Ice::Lite(Lite::new(&local.ice, &transport.ice));
-        let (fingerprint, channels) = (transport.fingerprint.clone(), terms.data.is_some());
-        let peer = Peer::passive(&webrtc.identity, agent, fingerprint, channels, clock::now().into_std());
+        let channels = if terms.data.is_some() { Channels::Taken } else { Channels::None };
+        let peer = Peer::new(&webrtc.identity, agent, transport, channels, clock::now().into_std());
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let id = ResourceId::random();
         let (etag, peer_ufrag) = (http::etag(local), transport.ice.ufrag.clone());
