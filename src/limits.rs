@@ -403,3 +403,6 @@ pub const WHEP_ASKED_MAX: usize = 256;
 pub const WHEP_MESSAGES_MAX: usize = 1024;
 /// The same in bytes.
 pub const WHEP_MESSAGES_BYTES_MAX: usize = 256 * 1024;
+/// Packets that one transport-wide feedback may tell of, nearly all of them lost in an outage; a longer one is refused.
+/// Also the arrivals that are kept to tell of: the oldest go first.
+pub const RTCP_TWCC_PACKETS_MAX: usize = 8192;

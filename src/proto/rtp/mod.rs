@@ -5,6 +5,7 @@
 
 use bytes::TryGetError;
 
+pub mod ntp;
 pub mod packet;
 pub mod payload;
 pub mod reception;

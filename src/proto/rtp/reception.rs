@@ -5,8 +5,8 @@
 use std::time::Instant;
 
 use super::{
-    JUMP_MAX,
-    rtcp::{LOST_MAX, Report, ntp_middle},
+    JUMP_MAX, ntp,
+    rtcp::{LOST_MAX, Report},
 };
 use crate::media::time::Unwrap;
 
@@ -91,7 +91,7 @@ impl Reception {
 
     /// Notes a sender report of the source, for the time since it in ours.
     pub fn handle_sender_report(&mut self, now: Instant, ntp: u64) {
-        self.last_sr = Some((ntp_middle(ntp), now));
+        self.last_sr = Some((ntp::middle(ntp), now));
     }
 
     /// The report block that is due, whenever that is; it covers the time since the one before. `None` before the

@@ -1,4 +1,4 @@
-//! RTCP: reports (RFC 3550 §6), feedback (RFC 4585, 5104, REMB, transport-wide), and NTP time.
+//! RTCP: reports (RFC 3550 §6) and feedback (RFC 4585, 5104, REMB, transport-wide).
 //!
 //! Compound and reduced-size (RFC 5506) packets are read alike. Writers append one packet each, so that
 //! several make a compound.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 
 use super::{
-    Malformed,
+    Malformed, ntp,
     packet::{PADDING, VERSION, VERSION_MASK, without_padding},
     twcc::Feedback,
 };
@@ -73,7 +73,7 @@ pub enum Rtcp {
 /// A sender's clock and counters (RFC 3550 §6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SenderInfo {
-    /// The wall clock at the moment of sending, as [`ntp_from_unix_us`] makes it.
+    /// The wall clock at the moment of sending, as [`ntp::from_unix_us`] makes it.
     pub ntp: u64,
     /// The RTP timestamp of the same moment.
     pub timestamp: u32,
@@ -96,7 +96,7 @@ pub struct Report {
     pub highest_sequence: u32,
     /// Variation of the transit time, in ticks of the source's clock rate.
     pub jitter: u32,
-    /// [`ntp_middle`] of the last sender report; 0 if there was none.
+    /// [`ntp::middle`] of the last sender report; 0 if there was none.
     pub last_sr: u32,
     /// Time since then, in 1/65536 s.
     pub delay_since_sr: u32,
@@ -106,7 +106,7 @@ impl Report {
     /// The round trip this report tells the sender, who receives it at `now` of its NTP clock (RFC 3550 §6.4.1).
     /// `None` if it answers no sender report, or one from the future.
     pub fn round_trip(&self, now: u64) -> Option<Duration> {
-        let ticks = ntp_middle(now).wrapping_sub(self.last_sr).wrapping_sub(self.delay_since_sr);
+        let ticks = ntp::middle(now).wrapping_sub(self.last_sr).wrapping_sub(self.delay_since_sr);
         let past = self.last_sr != 0 && ticks < 1 << 31;
         past.then(|| Duration::from_micros((u64::from(ticks) * 1_000_000) >> 16))
     }
@@ -337,27 +337,6 @@ fn block_count<T>(blocks: &[T]) -> u8 {
     u8::try_from(blocks.len().min(BLOCKS_MAX)).unwrap_or(0)
 }
 
-/// NTP time (RFC 3550 §4: seconds since 1900 in 32.32 bits, wrapping) of microseconds since 1970.
-pub fn ntp_from_unix_us(unix_us: i64) -> u64 {
-    let seconds = unix_us.div_euclid(1_000_000).wrapping_add(UNIX_EPOCH_S);
-    let us = unix_us.rem_euclid(1_000_000);
-    (seconds << 32).wrapping_add((us << 32) / 1_000_000).cast_unsigned()
-}
-
-/// Microseconds since 1970 of an NTP time. Its 32 bits of seconds are read as between 1968 and 2104.
-pub fn unix_us_from_ntp(ntp: u64) -> i64 {
-    let fraction_us = ((ntp & 0xFFFF_FFFF) * 1_000_000 + (1 << 31)) >> 32;
-    let seconds = (ntp >> 32) + if ntp >> 63 == 0 { 1 << 32 } else { 0 };
-    (seconds.cast_signed() - UNIX_EPOCH_S) * 1_000_000 + fraction_us.cast_signed()
-}
-
-/// The middle 32 bits of an NTP time: 1/65536 s, as report blocks carry it.
-pub fn ntp_middle(ntp: u64) -> u32 {
-    u32::try_from(ntp >> 16 & 0xFFFF_FFFF).unwrap_or(0)
-}
-
-/// 1970 in seconds since 1900.
-const UNIX_EPOCH_S: i64 = 2_208_988_800;
 /// What 24 bits hold.
 const LOST_MIN: i32 = -(1 << 23);
 pub(super) const LOST_MAX: i32 = (1 << 23) - 1;
