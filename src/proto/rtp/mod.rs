@@ -25,7 +25,7 @@ impl From<TryGetError> for Malformed {
 }
 
 /// A sequence number further away than this is no loss and no delay but a new count (RFC 3550 §A.1, MAX_DROPOUT).
-const JUMP_MAX: i64 = 3000;
+const JUMP_MAX: u16 = 3000;
 
 /// Bytes from hexadecimal digits.
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl Reception {
             return;
         };
         let extended = count.sequences.unwrap_next(sequence.into());
-        if (extended - count.highest).abs() > JUMP_MAX {
+        if (extended - count.highest).abs() > JUMP_MAX.into() {
             self.count = Some(Count::starting_at(sequence));
             return;
         }

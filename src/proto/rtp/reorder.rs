@@ -91,14 +91,13 @@ impl<T> Reorder<T> {
         // The nearer way round the circle: a packet is ahead of its turn, or behind it.
         let ahead = sequence.wrapping_sub(self.next);
         let behind = self.next.wrapping_sub(sequence);
-        if behind != 0 && behind <= ahead && i64::from(behind) <= JUMP_MAX {
+        if behind != 0 && behind <= ahead && behind <= JUMP_MAX {
             self.counters.late += 1;
             return;
         }
-        let new = usize::from(ahead).checked_sub(self.slots.len());
-        match new {
+        match usize::from(ahead).checked_sub(self.slots.len()) {
             None => self.fill(ahead, packet),
-            Some(missing) if missing > usize::try_from(JUMP_MAX).unwrap_or(0) => self.restart(sequence, packet),
+            Some(missing) if missing > JUMP_MAX.into() => self.restart(sequence, packet),
             Some(missing) => self.append(now, missing, packet),
         }
     }
@@ -111,7 +110,7 @@ impl<T> Reorder<T> {
     }
 
     fn append(&mut self, now: Instant, missing: usize, packet: T) {
-        // Polling leaves it no longer than that. It becomes a hole, if a packet comes behind it.
+        // Polling leaves it no longer than that.
         if self.slots.len() > RTP_REORDER_PACKETS_MAX {
             return;
         }

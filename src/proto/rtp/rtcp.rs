@@ -157,8 +157,8 @@ pub fn parse(compound: &[u8]) -> Result<Vec<Rtcp>, Malformed> {
 
 /// `count` is the header's five bits: a number of blocks, or the kind of feedback.
 fn parse_packet(packet_type: u8, count: u8, mut body: &[u8]) -> Result<Rtcp, Malformed> {
-    match (packet_type, count) {
-        (SENDER_REPORT, _) => Ok(Rtcp::SenderReport {
+    match packet_type {
+        SENDER_REPORT => Ok(Rtcp::SenderReport {
             ssrc: body.try_get_u32()?,
             info: SenderInfo {
                 ntp: body.try_get_u64()?,
@@ -168,11 +168,9 @@ fn parse_packet(packet_type: u8, count: u8, mut body: &[u8]) -> Result<Rtcp, Mal
             },
             reports: parse_reports(count, body)?,
         }),
-        (RECEIVER_REPORT, _) => {
-            Ok(Rtcp::ReceiverReport { ssrc: body.try_get_u32()?, reports: parse_reports(count, body)? })
-        }
-        (BYE, _) => Ok(Rtcp::Bye { ssrcs: parse_ssrcs(count, body)? }),
-        (TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK, _) => {
+        RECEIVER_REPORT => Ok(Rtcp::ReceiverReport { ssrc: body.try_get_u32()?, reports: parse_reports(count, body)? }),
+        BYE => Ok(Rtcp::Bye { ssrcs: parse_ssrcs(count, body)? }),
+        TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK => {
             let _sender_ssrc = body.try_get_u32()?;
             let media_ssrc = body.try_get_u32()?;
             parse_feedback((packet_type, count), media_ssrc, body)

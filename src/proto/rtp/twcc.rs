@@ -138,7 +138,7 @@ impl Recorder {
         let sequence = self.sequences.unwrap_next(sequence.into());
         let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
         let ticks = i64::try_from(since.as_micros()).unwrap_or(i64::MAX) / TICK_US;
-        if self.start.is_some_and(|start| start - sequence > JUMP_MAX) {
+        if self.start.is_some_and(|start| start - sequence > JUMP_MAX.into()) {
             self.arrivals.clear();
             self.start = None;
         }

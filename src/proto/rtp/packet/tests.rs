@@ -56,6 +56,12 @@ fn an_element_that_is_cut_short_ends_the_list() {
     let length = packet.len() - 4;
     packet[length] = 0x3F;
     assert_eq!(Packet::parse(&packet).unwrap().extensions.get(3), None);
+    // Id 15 ends it too (RFC 8285 §4.2); 0 does not.
+    let get_3 = |elements: [u8; 4]| {
+        let packet = [&[0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0xBE, 0xDE, 0, 1][..], &elements].concat();
+        Packet::parse(&packet).unwrap().extensions.get(3).map(<[u8]>::to_vec)
+    };
+    assert_eq!([get_3([0xF0, 0, 0x30, 7]), get_3([0, 0, 0x30, 7])], [None, Some(vec![7])]);
     // Another profile than RFC 8285's is not ours to read.
     packet[12] = 0xAB;
     assert_eq!(Packet::parse(&packet).unwrap().extensions.get(3), None);

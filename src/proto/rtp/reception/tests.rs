@@ -37,6 +37,16 @@ fn duplicates_make_the_loss_less_and_even_negative() {
 }
 
 #[test]
+fn a_packet_out_of_order_is_not_lost() {
+    let (mut reception, now) = (Reception::new(7, 90_000), clock::now().into_std());
+    for sequence in [65_535, 2, 0, 1] {
+        reception.record(now, sequence, 0);
+    }
+    let report = reception.report(now).unwrap();
+    assert_eq!((report.lost, report.highest_sequence), (0, 1 << 16 | 2));
+}
+
+#[test]
 fn a_new_count_of_the_source_is_no_loss() {
     let (mut reception, now) = (Reception::new(7, 90_000), clock::now().into_std());
     for sequence in [10, 11, 30_000, 30_001, 30_003] {

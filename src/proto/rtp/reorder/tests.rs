@@ -93,6 +93,9 @@ fn a_far_jump_begins_a_new_count() {
         // 100 waited for its turn; nobody polled.
         let expected = [Ready::Lost { packets: 3 }, Ready::Packet(first), Ready::Packet(first + 1)];
         assert_eq!(drain(&mut reorder, at(0)), expected);
+        // Even if all before had come out, there is a break that must be told.
+        reorder.insert(at(0), 10, 10);
+        assert_eq!(drain(&mut reorder, at(0)), [Ready::Lost { packets: 1 }, Ready::Packet(10)]);
     }
 }
 
