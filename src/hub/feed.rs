@@ -18,6 +18,7 @@ pub trait Transcode: Send + Sync {
     fn attach(&self, source: &Arc<Stream>, codec: Codec) -> Muxed<Item>;
 }
 
+/// A muxer's place in the line that it reads.
 pub(super) struct Feed {
     source: Arc<Stream>,
     transcode: Option<Arc<dyn Transcode>>,

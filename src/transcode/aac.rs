@@ -6,6 +6,7 @@ use syom::Channel;
 use super::codec::{CodecError, Decode, Encode, RATE, encode_error};
 use crate::media::{AudioConfig, Codec};
 
+/// Decodes LC and HE-AAC in any channels, and mixes them down.
 pub(super) struct AacDecoder {
     description: Bytes,
     channels: u8,
@@ -87,6 +88,7 @@ fn weight(channel: Channel) -> (f32, f32) {
     }
 }
 
+/// Encodes AAC-LC.
 pub(super) struct AacEncoder {
     channels: u8,
     encoder: syom::Encoder,

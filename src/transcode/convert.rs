@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// One decoder and one encoder.
-type Codecs = (Box<dyn Decode>, Box<dyn Encode>);
+pub(super) type Codecs = (Box<dyn Decode>, Box<dyn Encode>);
 
 /// A conversion. Bytes and stamps in, bytes and stamps out.
 pub(super) struct Converter {
@@ -51,7 +51,10 @@ impl Converter {
         Self::with(channels, Box::new(open))
     }
 
-    fn with(channels: u8, open: Box<dyn Fn() -> Result<Codecs, CodecError> + Send>) -> Result<Self, CodecError> {
+    pub(super) fn with(
+        channels: u8,
+        open: Box<dyn Fn() -> Result<Codecs, CodecError> + Send>,
+    ) -> Result<Self, CodecError> {
         let (decoder, encoder) = open()?;
         Ok(Self { channels, open, decoder, encoder, run: None, samples: Vec::new(), frame_length: 0 })
     }
@@ -64,20 +67,20 @@ impl Converter {
     /// Takes a frame; appends those that it completes. After an error the sound goes on: where a broken frame was
     /// there is silence.
     pub(super) fn handle_frame(&mut self, pts_us: i64, data: &[u8], out: &mut Vec<Coded>) -> Result<(), CodecError> {
-        self.samples.clear();
         self.close_gap(pts_us)?;
-        let concealed = self.samples.len();
+        self.samples.clear();
         let decoded = match data.len() {
             ..=limits::TRANSCODE_FRAME_BYTES_MAX => self.decoder.decode(data, &mut self.samples),
             _ => Err(CodecError::Frame("it is too long".into())),
         };
         let rate = match (&decoded, &self.run) {
             (Ok(rate), _) => {
-                self.frame_length = self.samples.len() - concealed;
+                self.frame_length = self.samples.len();
                 *rate
             }
             (Err(_), Some(run)) => {
-                self.samples.resize(concealed + self.frame_length, 0.0);
+                self.samples.clear();
+                self.samples.resize(self.frame_length, 0.0);
                 run.rate
             }
             (Err(_), None) => return decoded.map(drop),
@@ -86,7 +89,7 @@ impl Converter {
             Some(run) if run.rate == rate => run,
             run => run.insert(Run::new(rate, self.channels, pts_us, self.encoder.as_ref())?),
         };
-        run.handle_stamp(pts_us, concealed);
+        run.handle_stamp(pts_us);
         run.push(&self.samples);
         let encoded = self.encode(out);
         decoded.map(drop).and(encoded)
@@ -94,14 +97,14 @@ impl Converter {
 
     /// Readies what goes on at `pts_us`: a short gap in Opus is concealed, and any other jump begins anew.
     fn close_gap(&mut self, pts_us: i64) -> Result<(), CodecError> {
-        let Some(run) = &self.run else { return Ok(()) };
+        let Some(run) = &mut self.run else { return Ok(()) };
         let jump_us = run.jump_us(pts_us);
+        self.samples.clear();
         if (CONCEAL_US_MIN..=micros(limits::TRANSCODE_CONCEAL_MAX)).contains(&jump_us)
             && self.decoder.conceal(run.samples_in(jump_us), &mut self.samples)
         {
-            return Ok(());
-        }
-        if jump_us.abs() > micros(limits::TRANSCODE_JUMP_MAX) {
+            run.push(&self.samples);
+        } else if jump_us.abs() > micros(limits::TRANSCODE_JUMP_MAX) {
             self.run = None;
             (self.decoder, self.encoder) = (self.open)()?;
         }
@@ -111,13 +114,21 @@ impl Converter {
     fn encode(&mut self, out: &mut Vec<Coded>) -> Result<(), CodecError> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let mut result = Ok(());
-        while let Some(pts_us) = run.pull()? {
+        loop {
+            let pts_us = match run.pull() {
+                Ok(Some(pts_us)) => pts_us,
+                Ok(None) => return result,
+                Err(error) => {
+                    // What it holds must not pile up.
+                    self.run = None;
+                    return Err(error);
+                }
+            };
             match self.encoder.encode(&run.frame) {
                 Ok(data) => out.push(Coded { pts_us, data }),
                 Err(error) => result = Err(error),
             }
         }
-        result
     }
 }
 
@@ -173,12 +184,10 @@ impl Run {
         u64::from(self.rate) * us.unsigned_abs() / 1_000_000
     }
 
-    /// Takes the stamp of the samples behind the first `concealed`.
-    fn handle_stamp(&mut self, pts_us: i64, concealed: usize) {
-        self.taken_in += (concealed / self.channels) as u64;
+    /// Takes the stamp of the samples that come next.
+    fn handle_stamp(&mut self, pts_us: i64) {
         self.stamps = SMOOTHED_STAMPS.min(self.stamps + 1);
         self.late_us += self.jump_us(pts_us) as f64 / f64::from(self.stamps);
-        self.taken_in -= (concealed / self.channels) as u64;
     }
 
     fn push(&mut self, samples: &[f32]) {
@@ -188,13 +197,12 @@ impl Run {
 
     /// Fills `frame` if there is enough for it, and gives its stamp.
     fn pull(&mut self) -> Result<Option<i64>, CodecError> {
-        if !self.resampler.is_ready() {
-            return Ok(None);
-        }
         let (taken_us, given_us) = (duration_us(self.resampler.taken(), self.rate), duration_us(self.given_out, RATE));
         // How much later than its stamp the next sample was in what came in.
         let late_us = self.late_us + (taken_us - given_us) as f64;
-        self.resampler.pull(late_us / BEND_US, &mut self.frame)?;
+        if !self.resampler.pull(late_us / BEND_US, &mut self.frame)? {
+            return Ok(None);
+        }
         for sample in &mut self.frame {
             // Encoders refuse what is too loud, and what is no number.
             *sample = if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) };

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::codec::{CodecError, Decode, Encode, RATE, encode_error};
 use crate::media::{AudioConfig, Codec};
 
+/// Decodes packets of any length, and hides the loss of some.
 pub(super) struct OpusDecoder {
     channels: u8,
     decoder: opus_rs::OpusDecoder,
@@ -67,6 +68,7 @@ fn opus_samples(packet: &[u8]) -> Option<usize> {
     (1..=OPUS_PACKET_SAMPLES_MAX).contains(&(each * count)).then_some(each * count)
 }
 
+/// Encodes packets of 20 ms.
 pub(super) struct OpusEncoder {
     channels: u8,
     encoder: opus_rs::OpusEncoder,

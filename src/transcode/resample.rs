@@ -49,28 +49,26 @@ impl Resampler {
         self.queue.extend_from_slice(samples);
     }
 
-    /// True if there is enough for a frame.
-    pub(super) fn is_ready(&self) -> bool {
-        self.queue.len() >= self.inner.input_frames_next() * self.channels
-    }
-
-    /// Fills a frame, making of each sample `bend` more than the rates demand. The caller has seen that it can.
-    pub(super) fn pull(&mut self, bend: f64, frame: &mut [f32]) -> Result<(), CodecError> {
+    /// Fills a frame, making of each sample `bend` more than the rates demand. False if there is not enough for it.
+    pub(super) fn pull(&mut self, bend: f64, frame: &mut [f32]) -> Result<bool, CodecError> {
         let error = |error: &dyn ToString| CodecError::Encode(error.to_string());
-        // It is off by rounding at most, and the old ratio serves as well.
-        let _ = self.inner.set_resample_ratio_relative(1.0 + bend.clamp(-BEND_MAX, BEND_MAX), true);
+        let bend = bend.clamp(-BEND_MAX, BEND_MAX);
+        self.inner.set_resample_ratio_relative(1.0 + bend, true).map_err(|e| error(&e))?;
         let waiting = self.queue.len() / self.channels;
-        let input = InterleavedSlice::new(&self.queue, self.channels, waiting).map_err(|e| error(&e))?;
+        if waiting < self.inner.input_frames_next() {
+            return Ok(false);
+        }
         let length = frame.len() / self.channels;
+        let input = InterleavedSlice::new(&self.queue, self.channels, waiting).map_err(|e| error(&e))?;
         let mut output = InterleavedSlice::new_mut(frame, self.channels, length).map_err(|e| error(&e))?;
         let (taken, _) = self.inner.process_into_buffer(&input, &mut output, None).map_err(|e| error(&e))?;
         self.queue.drain(..(taken * self.channels).min(self.queue.len()));
         self.taken += taken as u64;
-        Ok(())
+        Ok(true)
     }
 }
 
 /// Most that the pitch may be bent: eight cents, which nobody hears.
-pub(super) const BEND_MAX: f64 = 0.005;
+const BEND_MAX: f64 = 0.005;
 /// Length of the filter: 1.3 ms at 48 kHz.
 const SINC_SAMPLES: usize = 64;

@@ -23,7 +23,7 @@ pub(super) struct SoundMux {
     metrics: Arc<Metrics>,
     /// The head in force, as the stream has it.
     head: Arc<Head>,
-    sound: Sound,
+    pub(super) sound: Sound,
     /// A group has begun whose first frame is not out yet.
     begins: bool,
     /// Stamp of the newest frame out: what was heard before a jump back is not heard again.
@@ -35,7 +35,7 @@ pub(super) struct SoundMux {
 }
 
 /// What becomes of the sound.
-enum Sound {
+pub(super) enum Sound {
     /// It has the codec already, or there is none.
     Passes,
     /// It is converted.
