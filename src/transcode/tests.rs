@@ -54,8 +54,8 @@ impl Node {
             Transcoders::on(vec![Handle::current()], &settings, metrics.clone(), CancellationToken::new());
         let mut encoder = codec::encoder(Codec::Opus, 1).expect("made");
         let tone = |nth: usize| (TAU * 440.0 * nth as f64 / 48_000.0).sin() as f32 * 0.5;
-        let packet = |nth| encoder.encode(&(nth * 960..(nth + 1) * 960).map(tone).collect::<Vec<_>>());
-        let packets = (0..200).map(packet).collect::<Result<_, _>>().expect("encodes");
+        let packet = |nth: usize| encoder.encode(&(nth * 960..(nth + 1) * 960).map(tone).collect::<Vec<_>>());
+        let packets = (0usize..200).map(packet).collect::<Result<_, _>>().expect("encodes");
         Self { publisher, metrics, transcoders, settings, packets }
     }
 
@@ -155,7 +155,7 @@ async fn ten_shards_share_one_conversion_which_ends_after_the_last() {
         assert_eq!(numbers(&line).0, (first..150).collect::<Vec<_>>());
         let sound = frames(&line, TrackKind::Audio);
         let expected = (150 - first) * 960 / 1024;
-        assert!((expected - 3..=expected).contains(&sound.len()), "{} of {expected}", sound.len());
+        assert!((expected - 3..=expected + 1).contains(&sound.len()), "{} of {expected}", sound.len());
         assert!(sound.windows(2).all(|pair| (21_000..22_000).contains(&(pair[1].dts_us - pair[0].dts_us))));
         let groups: Vec<_> = line.iter().filter(|(item, _)| item.dts_us().is_some()).map(|(_, group)| group).collect();
         assert!(groups.is_sorted());
@@ -214,13 +214,14 @@ async fn sound_alone_keeps_its_groups() {
     let pool = node.pool();
     let muxed = pool.attach(0, node.publisher.stream(), || Taking(Some(Codec::Aac)));
     let mut cursor = muxed.cursor(None);
+    let mut line = Vec::new();
     for nth in 0..200 {
         let us = i64::try_from(nth).expect("small") * 20_000;
         let data = node.packets[nth].clone();
         let frame = Frame { track: TrackKind::Audio, dts_us: us, pts_us: us, keyframe: false, data };
         node.publisher.push_frame(frame).expect("current");
+        line.extend(read(&mut cursor).await);
     }
-    let line = read(&mut cursor).await;
     let starts: Vec<_> =
         frames(&line, TrackKind::Audio).iter().filter(|frame| frame.keyframe).map(|f| f.dts_us).collect();
     assert!(starts.len() >= 2, "{starts:?}");
@@ -270,7 +271,7 @@ async fn a_codec_that_panics_ends_neither_the_stream_nor_at_first_the_sound() {
         let frame = Frame { track: TrackKind::Audio, dts_us: 0, pts_us: 0, keyframe: true, data: Bytes::new() };
         mux.handle_item(Item::Frame(frame), 1, &out);
         assert_eq!(matches!(mux.sound, Sound::LeftOut), panics == limits::TRANSCODE_PANICS_MAX);
-        assert_eq!(metrics.transcode_errors.get(), panics.into());
+        assert_eq!(metrics.transcode_errors.get(), u64::from(panics));
     }
     let Some(Item::Head(head)) = ring.head() else { panic!("a head") };
     assert_eq!(head.tracks.audio, None);

@@ -195,4 +195,3 @@ fn he_aac_is_decoded_at_its_full_rate() {
     let level = level(&samples[48_000..96_000], 440.0);
     assert!((0.4..0.6).contains(&level) && (130..150).contains(&frames.len()), "{level} {}", frames.len());
 }
-
