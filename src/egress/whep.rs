@@ -356,3 +356,6 @@ const BURST_BYTES: usize = 32 * 1024;
 const BURST_PAUSE: Duration = Duration::from_millis(5);
 /// Between sender reports; RFC 3550 §6.2 allows it for streams beyond 360 kbit/s, and players start in step the sooner.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,9 @@ impl Count {
 pub(super) struct Loss {
     began: Option<Instant>,
     current: Count,
-    last: Option<Count>,
-    before_last: Option<Count>,
+    last: Count,
+    /// The last second, if it is judged together with the current one.
+    before: Option<Count>,
 }
 
 impl Loss {
@@ -36,19 +37,18 @@ impl Loss {
 
     /// Lost of a thousand, in the last whole second.
     pub(super) fn per_mille(&self) -> u32 {
-        let Count { packets, lost } = self.last.unwrap_or_default();
-        lost.saturating_mul(1000).checked_div(packets).unwrap_or(0)
+        self.last.lost.saturating_mul(1000).checked_div(self.last.packets).unwrap_or(0)
     }
 
     fn end_second(&mut self, now: Instant) -> bool {
         self.began = Some(now);
-        self.before_last = self.last.replace(std::mem::take(&mut self.current));
-        let (Some(last), Some(before)) = (self.last, self.before_last) else { return false };
-        let Count { packets, lost } = last.with(before);
+        self.last = std::mem::take(&mut self.current);
+        let Some(before) = self.before.replace(self.last) else { return false };
+        let Count { packets, lost } = self.last.with(before);
         let overrun = packets >= PACKETS_MIN && lost > packets / 10 * 3;
         if overrun {
             // What comes next is judged by itself.
-            self.last = None;
+            self.before = None;
         }
         overrun
     }
