@@ -307,9 +307,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RTP_REORDER_PACKETS_MAX: usize = 1024;
 /// Packets that one NACK may ask for, a peer's or ours; the rest of it is left unread, or asked for by the next.
 pub const RTCP_NACK_PACKETS_MAX: usize = 512;
-/// Packets that one transport-wide feedback may tell of; a longer one is refused. Also the arrivals that are kept to
-/// tell of: the oldest go first.
-pub const RTCP_TWCC_PACKETS_MAX: usize = 2048;
+/// Packets that one transport-wide feedback may tell of, nearly all of them lost in an outage; a longer one is refused.
+/// Also the arrivals that are kept to tell of: the oldest go first.
+pub const RTCP_TWCC_PACKETS_MAX: usize = 8192;
+
 // --- SDP, WHIP and WHEP -----------------------------------------------------------------------------
 
 /// Longest session description; a longer one is refused. Chromium's have 6 KiB.
@@ -332,6 +333,7 @@ pub const SDP_SSRCS_MAX: usize = 16;
 pub const SDP_RIDS_MAX: usize = 8;
 /// Longest message that we take from a data channel, as answers say. Peers send us none that are longer than an event.
 pub const DATA_CHANNEL_MESSAGE_BYTES_MAX: u32 = 64 * 1024;
+
 // --- WebRTC -------------------------------------------------------------------------------------------
 
 /// Longest SDP of a WHIP or WHEP request; a longer one gets 413.
@@ -364,6 +366,7 @@ pub const CHANNEL_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub const CHANNEL_BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a peer's messages that wait to be whole.
 pub const CHANNEL_RECEIVE_BYTES_MAX: u32 = 64 * 1024;
+
 // --- SRTP ---------------------------------------------------------------------------------------------
 
 /// Sources (SSRC) of one direction of a session, RTP and RTCP counted apart; packets of further ones are refused.
@@ -382,6 +385,7 @@ pub const ICE_CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const STUN_MESSAGE_BYTES_MAX: usize = 1500;
 /// Longest frame on a TCP path; a longer one closes the connection. Nothing in it is longer than a datagram may be.
 pub const ICE_FRAME_BYTES_MAX: usize = 2048;
+
 // --- RTP payloads -------------------------------------------------------------------------------------
 
 /// NAL units, or OBUs, of one frame; a frame with more is dropped. 8K HEVC has some hundred slices.
@@ -403,6 +407,3 @@ pub const WHEP_ASKED_MAX: usize = 256;
 pub const WHEP_MESSAGES_MAX: usize = 1024;
 /// The same in bytes.
 pub const WHEP_MESSAGES_BYTES_MAX: usize = 256 * 1024;
-/// Packets that one transport-wide feedback may tell of, nearly all of them lost in an outage; a longer one is refused.
-/// Also the arrivals that are kept to tell of: the oldest go first.
-pub const RTCP_TWCC_PACKETS_MAX: usize = 8192;

@@ -27,7 +27,10 @@ use crate::{
     hub::{Cursor, End, EntryKind, Muxed, Read, Viewer},
     media::{Codec, TrackKind},
     proto::{
-        rtp::rtcp::{self, Report, Rtcp, ntp_from_unix_us},
+        rtp::{
+            ntp,
+            rtcp::{self, Report, Rtcp},
+        },
         sdp::Terms,
         srtp::Sealer,
         webrtc::Outbox,
@@ -196,7 +199,7 @@ impl Playback {
     }
 
     fn handle_report(&mut self, now: Instant, report: &Report) {
-        let ntp = ntp_from_unix_us(self.utc_us(now));
+        let ntp = ntp::from_unix_us(self.utc_us(now));
         let has_feedback = self.has_feedback;
         let Some(track) = self.track(report.ssrc) else { return };
         let counted = track.handle_report(report);

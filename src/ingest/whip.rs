@@ -19,8 +19,9 @@ use crate::{
     media::{Anchor, AudioConfig, Codec, Frame, TrackKind, Tracks},
     proto::{
         rtp::{
+            ntp,
             packet::Packet,
-            rtcp::{self, Rtcp, unix_us_from_ntp},
+            rtcp::{self, Rtcp},
         },
         sdp::Terms,
     },
@@ -152,7 +153,7 @@ impl RtpIngest {
                         layer.handle_sender_report(now.into_std(), info.ntp);
                     }
                 }
-                self.handle_ntp(Anchor::SenderReport, ssrc, info.timestamp, unix_us_from_ntp(info.ntp));
+                self.handle_ntp(Anchor::SenderReport, ssrc, info.timestamp, ntp::to_unix_us(info.ntp));
             }
         }
     }
@@ -251,7 +252,7 @@ impl Line {
 /// if there is more, how far the sender's clock is from that of the capture, 32.32 bits of seconds.
 fn capture_us(value: &[u8]) -> Option<i64> {
     let (captured, rest) = value.split_first_chunk()?;
-    let captured_us = unix_us_from_ntp(u64::from_be_bytes(*captured));
+    let captured_us = ntp::to_unix_us(u64::from_be_bytes(*captured));
     let offset_us = rest.first_chunk().map_or(0, |offset| {
         let us = (i128::from(i64::from_be_bytes(*offset)) * 1_000_000) >> 32;
         i64::try_from(us).unwrap_or(0)

@@ -16,9 +16,10 @@ use crate::{
     proto::{
         ice::Credentials,
         rtp::{
+            ntp,
             packet::{Header, Packet},
             payload::{Depacketiser, Unit},
-            rtcp::{ntp_middle, unix_us_from_ntp, write_nack, write_receiver_report, write_twcc},
+            rtcp::{write_nack, write_receiver_report, write_twcc},
             twcc::Feedback as TransportFeedback,
         },
         sdp,
@@ -272,7 +273,7 @@ impl Watcher {
             self.seen.iter().filter_map(|seen| if let Seen::Rtcp(packets) = seen { Some(packets) } else { None });
         let report = |packet: &Rtcp| match packet {
             Rtcp::SenderReport { ssrc, info, .. } => {
-                Some((*ssrc, unix_us_from_ntp(info.ntp), info.timestamp, info.packets))
+                Some((*ssrc, ntp::to_unix_us(info.ntp), info.timestamp, info.packets))
             }
             _ => None,
         };
@@ -662,7 +663,7 @@ async fn both_tracks_tell_one_clock_every_second() {
     assert!(reports[4].3 > reports[2].3, "packets are counted");
 
     let (_, utc_us, ..) = reports[4];
-    let report = Report { ssrc: VIDEO, last_sr: ntp_middle(ntp_from_unix_us(utc_us)), ..Report::default() };
+    let report = Report { ssrc: VIDEO, last_sr: ntp::middle(ntp::from_unix_us(utc_us)), ..Report::default() };
     let sent =
         watcher.playback.joined + Duration::from_micros((utc_us - watcher.playback.joined_utc_us).unsigned_abs());
     watcher.say(|out| write_receiver_report(out, 9, &[report]));
@@ -684,7 +685,7 @@ async fn the_capture_time_is_the_rooms_and_comes_with_a_frame_of_each_second() {
         room.relay(Item::Frame(picture(n * 40, 'P', 100)), 1);
         watcher.see_for(Duration::from_millis(40)).await;
     }
-    let told = |packet: &Received| packet.captured.map(unix_us_from_ntp);
+    let told = |packet: &Received| packet.captured.map(ntp::to_unix_us);
     let told: Vec<_> = watcher.packets(VIDEO).iter().filter_map(told).collect();
     let captured_us = |pts_ms: i64| 1_800_000_000_000_000 + pts_ms * 1000 - 500_000;
     assert_eq!(told, [captured_us(0), captured_us(1_040)]);

@@ -9,8 +9,9 @@ use crate::{
     media::TrackKind,
     proto::{
         rtp::{
+            ntp,
             packet::Header,
-            rtcp::{self, SenderInfo, ntp_from_unix_us},
+            rtcp::{self, SenderInfo},
         },
         sdp,
         srtp::Sealer,
@@ -203,7 +204,7 @@ impl Track {
             return None;
         }
         self.capture_told = Some(now);
-        Some((id, ntp_from_unix_us(frame.pts_us.saturating_add(frame.utc_offset_us))))
+        Some((id, ntp::from_unix_us(frame.pts_us.saturating_add(frame.utc_offset_us))))
     }
 
     /// The viewer asks for packets again.
@@ -258,7 +259,7 @@ impl Track {
         let Some((timestamp, newest_us)) = self.newest else { return };
         let ahead = ticks(self.kind, pts_us).wrapping_sub(ticks(self.kind, newest_us));
         let info = SenderInfo {
-            ntp: ntp_from_unix_us(utc_us),
+            ntp: ntp::from_unix_us(utc_us),
             timestamp: timestamp.wrapping_add(ahead),
             packets: self.packets,
             octets: self.octets,
