@@ -1,13 +1,21 @@
 //! What the wire formats cost: writers a frame at a time, readers over a second of a stream.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput};
 use hawker::{
-    media::{Codec, Frame, Item, Scalar, StreamName, TrackKind},
+    clock::{self, Instant},
+    egress::{BFrames, Egress, Playback},
+    hub::{Hub, Merge, Publisher, Settings},
+    media::{Codec, Frame, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{self, FlvReader, TagBody, script, tag},
+        ice::Credentials,
         moq::{
             container::{legacy_frame_head, read_legacy},
             line::{decode_item, encode_item},
@@ -20,14 +28,22 @@ use hawker::{
             encode_media,
             message::kind,
         },
+        rtp::packet::Header,
+        sdp,
+        srtp::{Profile, Sealer},
+        webrtc::Outbox,
     },
 };
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 
 /// Bytes of a frame.
 const FRAME_BYTES: [usize; 2] = [4 * 1024, 25 * 1024];
 /// Frames in what the readers read.
 const FRAMES: u32 = 50;
 const FRAME_US: i64 = 20_000;
+/// Bytes of a packet as it is sent.
+const PACKET_BYTES: usize = 1200;
 /// Bytes that come with one read of a socket.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -39,6 +55,7 @@ fn main() {
     flv(&mut criterion);
     moq_heads(&mut criterion);
     moq_frames(&mut criterion);
+    whep(&mut criterion);
     criterion.final_summary();
 }
 
@@ -222,6 +239,104 @@ fn read_group(wire: &[u8]) -> u32 {
         }
     }
     frames
+}
+
+/// A viewer's share of a picture, a packet: to read it from the line, its header, and its seal; and the seal alone.
+fn whep(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whep");
+    group.throughput(Throughput::Elements(1));
+    let (mut sealer, mut packet, mut sequence) = (sealer(), Vec::new(), 0u16);
+    group.bench_function("seal a packet of 1200 B", |bencher| {
+        bencher.iter(|| {
+            sequence = sequence.wrapping_add(1);
+            packet.clear();
+            Header { marker: false, payload_type: 96, sequence, timestamp: 0, ssrc: 1 }.write(&[], &mut packet);
+            packet.resize(PACKET_BYTES - 16, 7);
+            sealer.seal_rtp(black_box(&mut packet), 0, 12)
+        });
+    });
+    let mut watching = Watching::new();
+    group.bench_function("send a packet of 1200 B", |bencher| bencher.iter_custom(|packets| watching.send(packets)));
+}
+
+fn sealer() -> Sealer {
+    Sealer::new(Profile::Aes128Gcm, &[7; 16], &[8; 12]).expect("keys")
+}
+
+/// A stream of pictures, and one who watches it.
+struct Watching {
+    runtime: Runtime,
+    publisher: Publisher,
+    playback: Playback,
+    sealer: Sealer,
+    now: Instant,
+    pictures: i64,
+}
+
+impl Watching {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let entered = runtime.enter();
+        let (settings, merge) = (Settings::default(), Merge { audio: Duration::ZERO, all: Duration::ZERO });
+        let egress = Egress::new(&settings, i64::MAX, merge, CancellationToken::new(), None);
+        let (hub, name) = (Hub::new(settings, None), "live/room".parse().expect("a name"));
+        let mut publisher = hub.publish(&name).expect("slot");
+        let video = VideoConfig { codec: Codec::Vp8, description: Bytes::new(), width: 1280, height: 720 };
+        publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");
+        let viewer = hub.view(&name).expect("room");
+        let playback = Playback::join(&egress, viewer, &whep_terms(), "cname".into(), BFrames::Refuse);
+        drop(entered);
+        Self { runtime, publisher, playback, sealer: sealer(), now: clock::now(), pictures: 0 }
+    }
+
+    /// How long it takes to send so many packets.
+    fn send(&mut self, packets: u64) -> Duration {
+        let (mut sent, mut took, mut outbox) = (0, Duration::ZERO, Outbox::default());
+        while sent < packets {
+            let dts_us = self.pictures * FRAME_US;
+            let keyframe = self.pictures % i64::from(FRAMES) == 0;
+            let data = Bytes::from(vec![7; 25 * 1024]);
+            let frame = Frame { track: TrackKind::Video, dts_us, pts_us: dts_us, keyframe, data };
+            self.publisher.push_frame(frame).expect("current");
+            self.pictures += 1;
+            self.now += Duration::from_millis(20);
+            // The muxer's turn.
+            self.runtime.block_on(async { tokio::task::yield_now().await });
+            let mut context = Context::from_waker(Waker::noop());
+            let began = clock::now();
+            let taken = self.playback.poll_take(&mut context, self.now, &mut self.sealer, 64, &mut outbox);
+            took += began.elapsed();
+            assert!(matches!(taken, Poll::Pending | Poll::Ready(Ok(()))));
+            sent += u64::try_from(black_box(&outbox).packets().count()).expect("a count");
+            outbox.clear();
+        }
+        took.mul_f64(packets as f64 / sent as f64)
+    }
+}
+
+fn whep_terms() -> sdp::Terms {
+    let video = sdp::Track {
+        mid: "0".into(),
+        codec: Codec::Vp8,
+        payload_type: 96,
+        rtx: Some(97),
+        clock_rate_hz: 90_000,
+        channels: 1,
+        fmtp: String::new(),
+        feedback: sdp::Feedback { nack: true, transport_cc: true, ..sdp::Feedback::default() },
+        extensions: sdp::Extensions { transport_cc: Some(5), ..sdp::Extensions::default() },
+        ssrcs: vec![1],
+        rtx_ssrcs: vec![(1, 2)],
+        rids: Vec::new(),
+    };
+    let transport = sdp::Transport {
+        ice: Credentials::random(),
+        ice_lite: false,
+        fingerprint: sdp::Fingerprint::of(sdp::HashFunction::Sha256, b"certificate"),
+        setup: sdp::Setup::Active,
+        candidates: Vec::new(),
+    };
+    sdp::Terms { transport, tracks: vec![video], data: None }
 }
 
 fn picture(bytes: usize) -> TagBody {
