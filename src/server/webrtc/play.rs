@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub(super) struct Playing {
     playback: Playback,
     log: SessionLog,
     carrier: Carrier,
+    /// Before this nothing is sent, unless he is heard first.
+    begins: Option<Instant>,
 }
 
 /// How the viewer is told events.
@@ -38,19 +41,26 @@ enum Carrier {
 impl Playing {
     pub(super) fn new(playback: Playback, from: SocketAddr, metrics: &Arc<Metrics>) -> Self {
         let log = SessionLog::begin(metrics, Protocol::Whep, playback.viewer().stream().name(), from);
-        Self { playback, log, carrier: Carrier::None }
+        Self { playback, log, carrier: Carrier::None, begins: None }
+    }
+
+    /// He may not have put his end together yet: the handshake's last flight is on its way to him.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.begins = Some(now + BEGIN_DELAY);
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, packet: &[u8]) {
+        self.begins = None;
         self.playback.handle_rtcp(now, packet);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.playback.poll_timeout()
+        self.begins.or_else(|| self.playback.poll_timeout())
     }
 
     /// The viewer opened a channel.
     pub(super) fn channel_open(&mut self, id: u16, label: &str) {
+        self.begins = None;
         if label == EVENTS_CHANNEL {
             self.carrier = Carrier::Channel(id);
             self.playback.tell_events();
@@ -76,6 +86,10 @@ impl Playing {
         peer: &mut Peer,
         door: &Door,
     ) -> Result<(), End> {
+        if self.begins.is_some_and(|begins| now < begins) {
+            return Ok(());
+        }
+        self.begins = None;
         let Some(path) = peer.path() else { return Ok(()) };
         let mut outbox = door.outbox.lock();
         for _ in 0..TURNS_MAX {
@@ -126,5 +140,8 @@ impl Playing {
 
 /// The data channel that events travel on; the viewer opens it.
 const EVENTS_CHANNEL: &str = "live-events";
+/// From our end of the handshake to the first picture, for players that need time to be ready: one that misses the
+/// keyframe sees nothing until the next.
+const BEGIN_DELAY: Duration = Duration::from_millis(100);
 /// Times that one viewer sends before the others of the shard get their turn.
 const TURNS_MAX: usize = 16;

@@ -190,8 +190,9 @@ impl Session {
                 PeerEvent::Connected => {
                     self.is_connected = true;
                     self.place = None;
-                    if let Role::Publish(publishing) = &mut self.role {
-                        publishing.connected(now)?;
+                    match &mut self.role {
+                        Role::Publish(publishing) => publishing.connected(now)?,
+                        Role::Play(playing) => playing.connected(now),
                     }
                 }
                 PeerEvent::Over(why) => return Err(why.into()),
