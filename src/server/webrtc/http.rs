@@ -176,47 +176,48 @@ impl Ask {
         if right.await { Ok(()) } else { Err(unauthorised()) }
     }
 
-    /// The offer, and a place among those that are not connected.
-    async fn offer(&self, body: Body) -> Refused<(Offer, Place)> {
+    async fn offer(&self, body: Body) -> Refused<Offer> {
         if !self.is_type(whip::SDP) {
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the offer's type is application/sdp"));
         }
+        let text = read_text(body).await?;
+        Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))
+    }
+
+    /// A place among those that are not connected.
+    fn place(&self) -> Refused<Place> {
         let webrtc = &self.shard.node.webrtc;
         let busy = || refuse(StatusCode::SERVICE_UNAVAILABLE, "too many sessions");
         if webrtc.resources.lock().len() >= limits::WEBRTC_SESSIONS_MAX {
             return Err(busy());
         }
-        let place = webrtc.pending.admit(self.from.ip()).ok_or_else(busy)?;
-        let text = read_text(body).await?;
-        let offer = Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
-        Ok((offer, place))
+        webrtc.pending.admit(self.from.ip()).ok_or_else(busy)
     }
 
     async fn publish(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Publish, self.name()?);
-        let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
-        let node = &shard.node;
+        let (shard, node) = (&self.shard, &self.shard.node);
         if node.config.role == NodeRole::Edge {
             return Err(refuse(StatusCode::FORBIDDEN, "this node is an edge: publish at its origin"));
         }
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let (offer, place) = self.offer(body).await?;
-        let local = shard.local(reached.ip());
+        let offer = self.offer(body).await?;
+        let place = self.place()?;
+        let local = shard.local(self.reached.ip());
         let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
             .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
-        let publishing = Publishing::new(node, name.clone(), terms.clone(), from);
+        let publishing = Publishing::new(node, name.clone(), terms.clone(), self.from);
         let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), place);
         Ok(created(format!("{}/{name}/{id}{query}", kind.folder()), &local, answer))
     }
 
     async fn play(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Play, self.name()?);
-        let (shard, from, reached) = (self.shard.clone(), self.from, self.reached);
-        let node = &shard.node;
+        let (shard, node) = (&self.shard, &self.shard.node);
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let (offer, place) = self.offer(body).await?;
+        let offer = self.offer(body).await?;
         let viewer = node.hub.view(&name);
         let viewer = viewer.map_err(|full| refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
         let nobody = || refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
@@ -228,7 +229,8 @@ impl Ask {
         if stream.has_b_frames() && node.config.webrtc.b_frames == BFrames::Refuse {
             return Err(refuse(StatusCode::NOT_ACCEPTABLE, B_FRAMES));
         }
-        let local = shard.local(reached.ip());
+        let place = self.place()?;
+        let local = shard.local(self.reached.ip());
         let wants = sdp::play::Play {
             video: tracks.video.as_ref(),
             audio: tracks.audio.as_ref().map(|_| Codec::Opus),
@@ -238,7 +240,7 @@ impl Ask {
             .map_err(|why| refuse(StatusCode::NOT_ACCEPTABLE, why.to_string()))?;
         let playback =
             Playback::join(&shard.egress, viewer, &terms, format!("{:x}", local.session_id), b_frames(&node.config));
-        let playing = Playing::new(playback, from, &node.metrics);
+        let playing = Playing::new(playback, self.from, &node.metrics);
         let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
         let resource = format!("{}/{name}/{id}{query}", kind.folder());
         let mut response = created(resource.clone(), &local, answer);

@@ -92,6 +92,8 @@ impl Playing {
         self.begins = None;
         let Some(path) = peer.path() else { return Ok(()) };
         let mut outbox = door.outbox.lock();
+        // A session that panicked may have left something.
+        outbox.clear();
         for _ in 0..TURNS_MAX {
             let Some(sealer) = peer.sealer() else { return Ok(()) };
             let taken = self.playback.poll_take(cx, now, sealer, door.socket.segments_max(), &mut outbox);

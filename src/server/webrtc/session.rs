@@ -4,8 +4,10 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::mpsc,
     time::{Sleep, sleep_until},
@@ -72,7 +74,7 @@ pub(super) enum Command {
     /// DELETE.
     Close,
     /// Events as server-sent events.
-    Events(mpsc::Sender<bytes::Bytes>),
+    Events(mpsc::Sender<Bytes>),
 }
 
 /// What a session is for.
@@ -129,9 +131,8 @@ impl Session {
         // Early is harmless; a timer is only moved when it would be late.
         let due =
             [self.peer.poll_timeout().map(Instant::from_std), self.role.poll_timeout()].into_iter().flatten().min();
-        if let Some(due) = due
-            && (due < self.sleep.deadline() || self.sleep.is_elapsed())
-        {
+        let due = due.unwrap_or(now + IDLE);
+        if due < self.sleep.deadline() || self.sleep.is_elapsed() {
             self.sleep.as_mut().reset(due.max(now + TICK));
         }
         if self.sleep.as_mut().poll(cx).is_ready() {
@@ -230,4 +231,6 @@ impl Role {
 }
 
 /// The finest that timers are set.
-const TICK: std::time::Duration = std::time::Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(1);
+/// How long a session sleeps that waits for nothing.
+const IDLE: Duration = Duration::from_secs(10);
