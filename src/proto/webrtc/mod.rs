@@ -4,9 +4,13 @@
 //! peer has shown who he is, [`Peer`] holds: nothing but connectivity checks is looked at from an address that has
 //! not passed one, and no media before the certificate is the one that the SDP named.
 
+mod agent;
 mod channels;
+mod identity;
 mod outbox;
 mod peer;
 
+pub use agent::Ice;
+pub use identity::Identity;
 pub use outbox::Outbox;
-pub use peer::{Channels, Datagram, Ice, Identity, Media, Over, Peer, PeerEvent};
+pub use peer::{Channels, Datagram, Media, Over, Peer, PeerEvent};

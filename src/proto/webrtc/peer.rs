@@ -1,61 +1,24 @@
 //! One session: what comes in goes to the layer it is for, what the layers have to say comes out.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
+use dimpl::{Dtls, Output, SrtpProfile};
 
-use super::channels::{Association, ChannelEvent};
+use super::{
+    agent::Ice,
+    channels::{Association, ChannelEvent},
+    identity::Identity,
+};
 use crate::{
     limits,
     proto::{
-        ice::{Client, Lite, Path, stun::is_stun},
+        ice::{Path, stun::is_stun},
         rtp::packet::is_rtcp,
-        sdp::{Fingerprint, HashFunction, Setup, Transport},
+        sdp::{Fingerprint, Setup, Transport},
         srtp::{self, Opener, Profile, Sealer},
     },
 };
-
-/// What a node's sessions share: its certificate, and the handshakes that may run at once.
-pub struct Identity {
-    config: Arc<dimpl::Config>,
-    certificate: DtlsCertificate,
-    /// Held once by this, and once by each handshake that runs.
-    handshakes: Arc<()>,
-}
-
-impl Identity {
-    /// An identity with this certificate and PKCS #8 key (ECDSA P-256), both DER.
-    pub fn new(certificate: Vec<u8>, private_key: Vec<u8>) -> Option<Self> {
-        // The cookie would prove the address, which a connectivity check has done already.
-        let config = dimpl::Config::builder()
-            .use_server_cookie(false)
-            .handshake_timeout(limits::WEBRTC_CONNECT_TIMEOUT)
-            .flight_start_rto(DTLS_RETRANSMIT)
-            .flight_retries(DTLS_RETRIES)
-            .build()
-            .ok()?;
-        let certificate = DtlsCertificate { certificate, private_key };
-        Some(Self { config: Arc::new(config), certificate, handshakes: Arc::new(()) })
-    }
-
-    fn dtls(&self, now: Instant) -> Box<Dtls> {
-        Box::new(Dtls::new_auto(self.config.clone(), self.certificate.clone(), now))
-    }
-
-    fn begin_handshake(&self) -> Option<Arc<()>> {
-        (Arc::strong_count(&self.handshakes) <= limits::WEBRTC_HANDSHAKES_MAX).then(|| self.handshakes.clone())
-    }
-
-    /// What the SDP names it by.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(HashFunction::Sha256, &self.certificate.certificate)
-    }
-}
 
 /// A datagram to send.
 #[derive(Debug)]
@@ -129,62 +92,6 @@ enum Side {
     Passive,
     /// A client of another server: we begin.
     Active,
-}
-
-/// Connectivity checks, from either end.
-pub enum Ice {
-    /// A server's: it answers.
-    Lite(Lite),
-    /// A client's: it asks.
-    Client(Client),
-}
-
-impl Ice {
-    /// Answers a check, or takes an answer.
-    fn handle(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Option<Vec<u8>> {
-        match self {
-            Self::Lite(lite) => lite.handle(now, path, datagram).ok(),
-            Self::Client(client) => {
-                let _ = client.handle(now, path, datagram);
-                None
-            }
-        }
-    }
-
-    fn is_valid(&self, path: &Path) -> bool {
-        match self {
-            Self::Lite(lite) => lite.is_valid(path),
-            Self::Client(client) => client.selected() == Some(*path),
-        }
-    }
-
-    fn selected(&self) -> Option<Path> {
-        match self {
-            Self::Lite(lite) => lite.selected(),
-            Self::Client(client) => client.selected(),
-        }
-    }
-
-    fn is_expired(&self, now: Instant) -> bool {
-        match self {
-            Self::Lite(lite) => lite.is_expired(now),
-            Self::Client(client) => client.is_expired(now),
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Lite(lite) => lite.consent_deadline(),
-            Self::Client(client) => client.deadline(),
-        }
-    }
-
-    fn poll_transmit(&mut self, now: Instant) -> Option<(Path, Vec<u8>)> {
-        match self {
-            Self::Lite(_) => None,
-            Self::Client(client) => client.poll_transmit(now),
-        }
-    }
 }
 
 /// The data channels of a session.
@@ -522,9 +429,6 @@ fn hello_random(datagram: &[u8]) -> Option<[u8; 32]> {
     (is_hello && is_begin).then(|| body.get(2..34)?.try_into().ok()).flatten()
 }
 
-/// Before a flight is sent again, at first; doubled each time.
-const DTLS_RETRANSMIT: Duration = Duration::from_millis(200);
-const DTLS_RETRIES: usize = 6;
 /// Room for one record of our size.
 const DTLS_RECORD_BYTES_MAX: usize = 2048;
 /// The largest output that DTLS gives: a whole record of the peer (RFC 6347 §4.1).
