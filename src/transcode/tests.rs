@@ -228,7 +228,8 @@ async fn sound_alone_keeps_its_groups() {
     // Groups begin with the seconds of the timeline, so the first is what was left of one.
     let mut lengths = starts[1..].windows(2).map(|pair| pair[1] - pair[0]);
     assert!(lengths.all(|us| (900_000..1_100_000).contains(&us)), "{starts:?}");
-    let groups: std::collections::BTreeSet<_> = line.iter().map(|(_, group)| *group).collect();
+    let mut groups: Vec<_> = line.iter().filter(|(item, _)| item.dts_us().is_some()).map(|(_, group)| *group).collect();
+    groups.dedup();
     assert_eq!(groups.len(), starts.len());
 }
 
