@@ -77,6 +77,8 @@ impl AacConfig {
         if matches!(object_type, 5 | 29) {
             sample_rate = read_sample_rate(&mut bits)?;
         }
+        // Parametric stereo (29) makes two channels of the one that is coded.
+        let channels = if object_type == 29 { channels.max(2) } else { channels };
         Some(Self { object_type, sample_rate, channels })
     }
 }

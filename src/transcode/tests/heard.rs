@@ -174,24 +174,28 @@ fn ffmpegs_opus_sounds_the_same_in_aac() {
 }
 
 #[test]
-fn he_aac_is_decoded_at_its_full_rate() {
-    let options = syom::EncodeOptions::raw().with_he(true).with_bitrate_bps(64_000);
-    let mut encoder = syom::Encoder::new(48_000, 2, &options).expect("made");
-    let config = AudioConfig::from_description(Codec::Aac, Bytes::copy_from_slice(encoder.asc()));
-    let tone: Vec<f32> = (0..48_000 * 3).map(|n| (TAU * 440.0 * f64::from(n) / 48_000.0).sin() as f32 * 0.5).collect();
-    let mut frames = Vec::new();
-    let fed = encoder.feed(&[&tone, &tone], |frame| {
-        frames.push(Bytes::copy_from_slice(frame.payload));
-        Ok(())
-    });
-    fed.expect("encodes");
-    let frames = frames.into_iter().zip(0..).map(|(data, nth)| (nth * 2048 * 1000 / 48, data));
-    let (config, frames) = converted(&config, Codec::Opus, frames);
-    let mut decoder = codec::decoder(&config, 1).expect("made");
-    let mut samples = Vec::new();
-    for frame in &frames {
-        decoder.decode(&frame.data, &mut samples).expect("decodes");
+fn he_aac_is_decoded_at_its_full_rate_and_in_its_two_channels() {
+    let options = syom::EncodeOptions::raw().with_bitrate_bps(48_000);
+    for options in [options.clone().with_he(true), options.with_he_v2(true)] {
+        let mut encoder = syom::Encoder::new(48_000, 2, &options).expect("made");
+        let config = AudioConfig::from_description(Codec::Aac, Bytes::copy_from_slice(encoder.asc()));
+        assert_eq!((config.sample_rate, config.channels), (48_000, 2));
+        let tone: Vec<f32> =
+            (0..48_000 * 3).map(|n| (TAU * 440.0 * f64::from(n) / 48_000.0).sin() as f32 * 0.5).collect();
+        let mut frames = Vec::new();
+        let fed = encoder.feed(&[&tone, &tone], |frame| {
+            frames.push(Bytes::copy_from_slice(frame.payload));
+            Ok(())
+        });
+        fed.expect("encodes");
+        let frames = frames.into_iter().zip(0..).map(|(data, nth)| (nth * 2048 * 1000 / 48, data));
+        let (config, frames) = converted(&config, Codec::Opus, frames);
+        let mut decoder = codec::decoder(&config, 1).expect("made");
+        let mut samples = Vec::new();
+        for frame in &frames {
+            decoder.decode(&frame.data, &mut samples).expect("decodes");
+        }
+        let level = level(&samples[48_000..96_000], 440.0);
+        assert!((0.4..0.6).contains(&level) && (130..150).contains(&frames.len()), "{level} {}", frames.len());
     }
-    let level = level(&samples[48_000..96_000], 440.0);
-    assert!((0.4..0.6).contains(&level) && (130..150).contains(&frames.len()), "{level} {}", frames.len());
 }
