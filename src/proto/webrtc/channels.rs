@@ -1,6 +1,7 @@
 //! Data channels: SCTP (RFC 8831) inside DTLS, opened by DCEP (RFC 8832).
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Instant};
+use core::net::SocketAddr;
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Buf, Bytes};
 use sctp_proto::{

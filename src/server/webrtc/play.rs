@@ -97,15 +97,19 @@ impl Playing {
         for _ in 0..TURNS_MAX {
             let Some(sealer) = peer.sealer() else { return Ok(()) };
             let taken = self.playback.poll_take(cx, now, sealer, door.socket.segments_max(), &mut outbox);
+            // An event goes before its picture.
+            self.tell(now, peer);
+            while let Some(datagram) = peer.poll_transmit() {
+                door.send(&datagram);
+            }
             door.flush(&path, &mut outbox);
             match taken {
                 Poll::Pending => {
-                    self.tell(now, peer)?;
                     self.log.update(self.playback.counters(), self.playback.entered());
                     return Ok(());
                 }
                 Poll::Ready(Err(over)) => return Err(over.into()),
-                Poll::Ready(Ok(())) => self.tell(now, peer)?,
+                Poll::Ready(Ok(())) => {}
             }
         }
         // The others of the shard first.
@@ -113,8 +117,8 @@ impl Playing {
         Ok(())
     }
 
-    /// Events go out as soon as their frames do.
-    fn tell(&mut self, now: Instant, peer: &mut Peer) -> Result<(), End> {
+    /// The events that wait.
+    fn tell(&mut self, now: Instant, peer: &mut Peer) {
         match &self.carrier {
             Carrier::None => {}
             Carrier::Channel(id) => {
@@ -132,7 +136,6 @@ impl Playing {
                 }
             }
         }
-        Ok(())
     }
 
     pub(super) fn ends(mut self, end: End) {
