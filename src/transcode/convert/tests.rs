@@ -91,7 +91,7 @@ const DRIFT_SECONDS: i64 = if cfg!(debug_assertions) { 600 } else { 3600 };
 
 #[test]
 fn an_hour_of_clocks_that_differ_leaves_the_sound_in_its_place() {
-    for (ppm, rate) in [(200.0, 44_100), (-200.0, 48_000)] {
+    for (ppm, rate) in [(200.0, 44_100), (-200.0, 22_050)] {
         let sample_us = 1e6 / f64::from(rate) * (1.0 + ppm / 1e6);
         // As RTMP has it: whole milliseconds, rounded down.
         let out = feed(DRIFT_SECONDS, rate, sample_us, |_, us| us as i64 / 1000 * 1000);

@@ -81,7 +81,7 @@ fn ogg(config: &AudioConfig, frames: &[Coded]) -> Vec<u8> {
         page.push(u8::try_from(packet.len() % 255).expect("a remainder"));
         page.extend(packet);
         let crc = page.iter().fold(0u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ (crc >> 31) * 0x04c1_1db7)
+            (0..8).fold(crc ^ (u32::from(*byte) << 24), |crc, _| (crc << 1) ^ ((crc >> 31) * 0x04c1_1db7))
         });
         page[22..26].copy_from_slice(&crc.to_le_bytes());
         ogg.extend(page);
