@@ -51,6 +51,8 @@ pub struct Counters {
     pub unknown: u64,
     /// Keyframes asked for.
     pub keyframe_requests: u64,
+    /// NTP times of the sender that the room clock believed.
+    pub anchors: u64,
 }
 
 /// A publisher's session, from the end of its handshake.
@@ -133,8 +135,10 @@ impl RtpIngest {
         self.feedback.handle_packet(now, track, &packet);
         let capture = track.terms.extensions.abs_capture_time.and_then(|id| packet.extensions.get(id));
         let arrived_us = i64::try_from(now.saturating_duration_since(self.began).as_micros()).unwrap_or(i64::MAX);
-        let layer = track.handle_packet(now, arrived_us, &packet, counters);
-        if let (Some(_), Some(wall_us)) = (layer, capture.and_then(capture_us)) {
+        if !track.handle_packet(now, arrived_us, &packet, counters) {
+            counters.unknown += 1;
+        }
+        if let Some(wall_us) = capture.and_then(capture_us) {
             self.handle_ntp(Anchor::AbsCaptureTime, packet.header.ssrc, packet.header.timestamp, wall_us);
         }
         self.drain(now)
@@ -185,7 +189,7 @@ impl RtpIngest {
                 && is_picture
                 && let Some(pts_us) = layer.clock.place(timestamp).and_then(|us| publisher.place(us))
             {
-                publisher.handle_anchor(said_by, pts_us, wall_us);
+                self.line.counters.anchors += u64::from(publisher.handle_anchor(said_by, pts_us, wall_us));
             }
         }
     }
@@ -264,3 +268,6 @@ fn capture_us(value: &[u8]) -> Option<i64> {
 const STEP_UNTIL: Duration = Duration::from_secs(5);
 /// After so much sound without a picture, the stream begins without one.
 const SOUND_ALONE_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

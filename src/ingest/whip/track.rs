@@ -56,22 +56,20 @@ impl Track {
         is_ours && mid.is_none_or(|mid| mid == self.terms.mid.as_bytes())
     }
 
-    /// Takes a packet. Gives its layer, unless it is a retransmission or belongs nowhere.
+    /// Takes a packet. False if it belongs nowhere.
     pub(super) fn handle_packet(
         &mut self,
         now: Instant,
         arrived_us: i64,
         packet: &Packet<'_>,
         counters: &mut Counters,
-    ) -> Option<&mut Layer> {
-        if packet.header.payload_type == self.terms.payload_type {
-            let layer = self.layer_of(now, packet)?;
-            layer.handle_packet(now, arrived_us, packet, counters);
-            return Some(layer);
+    ) -> bool {
+        if packet.header.payload_type != self.terms.payload_type {
+            let layer = self.repaired_layer(packet);
+            return layer.map(|layer| layer.handle_retransmission(now, packet, counters)).is_some();
         }
-        let layer = self.repaired_layer(packet)?;
-        layer.handle_retransmission(now, packet, counters);
-        None
+        let layer = self.layer_of(now, packet);
+        layer.map(|layer| layer.handle_packet(now, arrived_us, packet, counters)).is_some()
     }
 
     /// The layer of this SSRC. A new SSRC takes its rank over from one that has stopped.
@@ -128,20 +126,13 @@ impl Track {
     /// The next frame that is to be shown. Layers are changed at keyframes.
     pub(super) fn poll(&mut self, now: Instant, follow: Option<Follow>, counters: &mut Counters) -> Option<Shown> {
         self.best = self.best_layer(now);
-        let best = self.best;
-        let behind_ntp_us = self.behind_ntp_us();
-        for layer in &mut self.layers {
-            layer.set_asking(self.terms.feedback.nack && is_wanted(layer.rank, self.active, best));
-            while let Some(unit) = layer.poll(now, counters) {
-                if unit.keyframe && self.active.is_none_or(|active| active != layer.rank && best == Some(layer.rank)) {
-                    self.active = Some(layer.rank);
-                    if let Some(behind_ntp_us) = behind_ntp_us {
-                        layer.clock.follow(behind_ntp_us, true);
-                    }
+        for index in 0..self.layers.len() {
+            while let Some(unit) = self.layers.get_mut(index)?.poll(now, counters) {
+                if unit.keyframe {
+                    self.handle_keyframe(now, index);
                 }
-                if self.active != Some(layer.rank) {
-                    continue;
-                }
+                let layer = self.layers.get_mut(index).filter(|layer| self.active == Some(layer.rank));
+                let Some(layer) = layer else { continue };
                 if let Some(Follow { behind_ntp_us, may_step }) = follow {
                     layer.clock.follow(behind_ntp_us, may_step);
                 }
@@ -149,7 +140,24 @@ impl Track {
                 return Some(Shown { config: layer.config.clone(), unit, pts_us });
             }
         }
+        let (active, best) = (self.active, self.best);
+        for layer in &mut self.layers {
+            layer.set_asking(self.terms.feedback.nack && is_wanted(layer.rank, active, best));
+        }
         None
+    }
+
+    /// Shows this layer from here on, if it is the one that should be. Its keyframe may be the first word on its size.
+    fn handle_keyframe(&mut self, now: Instant, index: usize) {
+        self.best = self.best_layer(now);
+        let behind_ntp_us = self.behind_ntp_us();
+        let Some(layer) = self.layers.get_mut(index) else { return };
+        if self.active.is_none() || (self.active != Some(layer.rank) && self.best == Some(layer.rank)) {
+            self.active = Some(layer.rank);
+            if let Some(behind_ntp_us) = behind_ntp_us {
+                layer.clock.follow(behind_ntp_us, true);
+            }
+        }
     }
 
     /// The publisher's clock minus NTP, as the layer that is shown has it.
