@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use hawker::{
     media,
-    proto::{flv, moq, rtmp, sdp},
+    proto::{flv, ice, moq, rtmp, rtp, sdp, webrtc},
 };
 
 /// Runs `target` on every file of its corpus; there must be some.
@@ -70,4 +70,29 @@ fn room() {
 #[test]
 fn session_descriptions() {
     replay("sdp", sdp::fuzz::sdp);
+}
+
+#[test]
+fn webrtc_input() {
+    replay("webrtc_input", webrtc::fuzz::input);
+}
+
+#[test]
+fn webrtc_sctp() {
+    replay("webrtc_sctp", webrtc::fuzz::sctp);
+}
+
+#[test]
+fn rtp_payload() {
+    replay("rtp_payload", rtp::fuzz::payload);
+}
+
+#[test]
+fn rtcp() {
+    replay("rtcp", rtp::fuzz::rtcp);
+}
+
+#[test]
+fn stun() {
+    replay("stun", ice::fuzz::stun);
 }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod framing;
+pub mod fuzz;
 pub mod lite;
 pub mod stun;
 #[cfg(test)]

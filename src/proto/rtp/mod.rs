@@ -5,6 +5,7 @@
 
 use bytes::TryGetError;
 
+pub mod fuzz;
 pub mod ntp;
 pub mod packet;
 pub mod payload;

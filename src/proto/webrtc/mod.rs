@@ -6,9 +6,12 @@
 
 mod agent;
 mod channels;
+pub mod fuzz;
 mod identity;
 mod outbox;
 mod peer;
+#[cfg(test)]
+mod tests;
 
 pub use agent::Ice;
 pub use identity::Identity;
