@@ -1,4 +1,5 @@
 // Opens a real Chromium, and the little that every driver here needs around it.
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -9,6 +10,7 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
   "--autoplay-policy=no-user-gesture-required",
+  "--allow-loopback-in-peer-connection",
 ];
 
 /**
@@ -36,6 +38,16 @@ export async function inChromium(test) {
     await browser.close();
   }
   console.log(JSON.stringify({ ...result, complaints: complaints.slice(-10) }));
+}
+
+/** Opens a page of this folder on the server's own origin, so that the test needs no CORS and none of hawker's headers. */
+export async function openPage(page, http, name, parameters) {
+  const shell = `${http}/browser-test/`;
+  await page.route(`${shell}*`, (route) => {
+    const file = new URL(route.request().url()).pathname.slice("/browser-test/".length);
+    return route.fulfill({ path: fileURLToPath(import.meta.resolve(`./${file}`)) });
+  });
+  await page.goto(`${shell}${name}?${new URLSearchParams(parameters)}`);
 }
 
 /** How many different pictures `selector` shows in `samples` looks, one every 200 ms. */

@@ -12,12 +12,14 @@ export function check(ok, what) {
   if (!ok) throw new Error(what);
 }
 
-/** Shows a card with the next frame. */
-export async function post({ api, token, stream, sku }) {
+/** Shows a card, with the next frame unless told otherwise; returns it as it was stamped. */
+export async function post({ api, token, stream, sku, at = { now: true } }) {
   const response = await fetch(`${api}/v1/streams/${stream}/events`, {
     method: "POST",
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-    body: JSON.stringify({ type: "card.show", op: "set", key: "card:main", data: { sku }, at: { now: true } }),
+    body: JSON.stringify({ type: "card.show", op: "set", key: "card:main", data: { sku }, at }),
   });
-  check(response.ok, `the API answered ${response.status}: ${await response.text()}`);
+  const body = await response.text();
+  check(response.ok, `the API answered ${response.status}: ${body}`);
+  return JSON.parse(body);
 }
