@@ -1,6 +1,8 @@
 """Watches a broadcast with PyPI moq-rs and prints what it sees, one JSON object a line.
 
-usage: moq_viewer.py URL BROADCAST
+usage: moq_viewer.py URL BROADCAST [--numbers]
+
+--numbers reads the numbers in the pictures, too (counter.py).
 """
 
 import asyncio
@@ -18,6 +20,20 @@ async def media(broadcast, name, entry):
     # Follows what is live; the consumer gives frames in decode order and skips what hangs.
     async for frame in await broadcast.subscribe_media(name, entry):
         say(track=name, pts_us=frame.timestamp_us, keyframe=frame.keyframe, bytes=len(frame.payload))
+
+
+async def numbers(broadcast, entry):
+    import av
+
+    import counter
+
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.extradata, decoder.thread_type = bytes(entry.description), "NONE"
+    async for frame in await broadcast.subscribe_media("video", entry):
+        packet = av.Packet(frame.payload)
+        packet.pts = frame.timestamp_us
+        for picture in decoder.decode(packet):
+            say(track="numbers", pts_us=picture.pts, number=counter.read(picture))
 
 
 async def events(broadcast):
@@ -50,15 +66,16 @@ async def state(broadcast):
             say(track="state", value=value)
 
 
-async def main(url, path):
+async def main(url, path, option=""):
     async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
         broadcast = await client.announced_broadcast(path)
         say(announced=path)
         catalog = await broadcast.catalog()
         video, audio = catalog.video["video"], catalog.audio["audio"]
         say(catalog={"video": video.codec, "audio": audio.codec, "sections": sorted(catalog.sections)})
+        more = [numbers(broadcast, video)] if option == "--numbers" else []
         await asyncio.gather(
-            media(broadcast, "video", video), media(broadcast, "audio", audio), events(broadcast), state(broadcast)
+            media(broadcast, "video", video), media(broadcast, "audio", audio), events(broadcast), state(broadcast), *more
         )
 
 
