@@ -36,6 +36,19 @@ impl Node {
         format!("{}/live/room", self.rtmp)
     }
 
+    /// The publisher's key.
+    pub(crate) fn key(&self) -> &str {
+        self.publish_url.split_once("?key=").unwrap().1
+    }
+
+    pub(crate) fn whip_url(&self) -> String {
+        format!("{}/whip/live/room", self.http)
+    }
+
+    pub(crate) fn whep_url(&self) -> String {
+        format!("{}/whep/live/room", self.http)
+    }
+
     /// Both ways to watch; what is true of one must be true of the other.
     pub(crate) fn watch_urls(&self) -> [String; 2] {
         [self.flv_url(), self.rtmp_url()]

@@ -9,6 +9,7 @@ mod flv;
 mod link;
 mod peers;
 mod process;
+mod seen;
 mod viewer;
 
 pub(crate) use api::{Api, Reply};
@@ -16,6 +17,9 @@ pub(crate) use cluster::{Cluster, hawker, status};
 pub(crate) use dev::{Dev, Node, Ports};
 pub(crate) use flv::{Carried, FlvViewer, Seen};
 pub(crate) use link::{Impairment, Link, OVERTAKEN, Pipe, QUEUE_MAX};
-pub(crate) use peers::{H264_AAC, ffmpeg, ffmpeg_9, ffprobe, publish, with_values};
+pub(crate) use peers::{
+    H264_AAC, browser, ffmpeg, ffmpeg_9, ffprobe, publish, publish_numbered, publish_whip, python, with_values,
+};
 pub(crate) use process::{Process, run, run_ok, text};
+pub(crate) use seen::{Peer, Picture, assert_each_once, beeps, frame_0_us, lags_ms, pictures};
 pub(crate) use viewer::{Kind, Packet, Viewer, assert_even};

@@ -1,6 +1,6 @@
 //! Software that nobody here wrote, ready to publish and to look.
 
-use std::{fs, path::Path, process::Command};
+use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -12,9 +12,7 @@ pub(crate) const H264_AAC: &[&str] =
 
 /// ffmpeg that publishes H.264 and AAC to `url`; returns when it has sent its first second.
 pub(crate) fn publish(url: &str) -> Process {
-    let process = Process::spawn(ffmpeg("ffmpeg").args(H264_AAC).arg(url));
-    process.stdout.wait_line("out_time=00:00:01");
-    process
+    started(ffmpeg("ffmpeg").args(H264_AAC).arg(url))
 }
 
 /// An ffmpeg with a live source; codecs and output follow.
@@ -24,6 +22,62 @@ pub(crate) fn ffmpeg(program: &str) -> Command {
         .args(["-nostdin", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.1"])
         .args(["-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"])
         .args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
+    command
+}
+
+/// Publishes pictures with their numbers in them, 25 a second, and beeps with each full second (`tests/peers/counter.py`
+/// says how): the time of picture N is N * 40 ms. Returns when it has sent its first second.
+pub(crate) fn publish_numbered(url: &str) -> Process {
+    let mut command = numbered("ffmpeg");
+    command.args(H264_AAC).args(["-profile:v", "baseline", "-pix_fmt", "yuv420p", url]);
+    started(&command)
+}
+
+/// The same by WHIP, which takes ffmpeg 8 or later.
+pub(crate) fn publish_whip(url: &str, key: &str) -> Process {
+    let mut command = numbered(&ffmpeg_9());
+    command
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25"])
+        .args(["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-c:a", "libopus", "-ac", "2"])
+        .args(["-f", "whip", "-authorization", key, url]);
+    started(&command)
+}
+
+fn started(ffmpeg: &Command) -> Process {
+    let process = Process::spawn(ffmpeg);
+    process.stdout.wait_line("out_time=00:00:01");
+    process
+}
+
+fn numbered(program: &str) -> Command {
+    let mut picture = "testsrc2=size=320x180:rate=25,drawbox=w=iw:h=ih*2/9:color=black:t=fill".to_owned();
+    for column in 0..16 {
+        let bit = 1 << (15 - column);
+        for (row, state) in ["gte", "lt"].into_iter().enumerate() {
+            let square = format!("x=iw/16*{column}:y=ih/9*{row}:w=iw/16:h=ih/9:color=white:t=fill");
+            write!(picture, ",drawbox={square}:enable='{state}(mod(n,{}),{bit})'", 2 * bit).unwrap();
+        }
+    }
+    let mut command = Command::new(program);
+    command
+        .args(["-nostdin", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.1"])
+        .args(["-re", "-f", "lavfi", "-i", &picture])
+        .args(["-re", "-f", "lavfi", "-i", "aevalsrc=0.6*sin(2*PI*1000*t)*lt(mod(t\\,1)\\,0.1):s=48000"]);
+    command
+}
+
+/// A script of `tests/peers`; its arguments follow.
+pub(crate) fn python(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(root.join(".venv/bin/python"));
+    command.arg(root.join("tests/peers").join(script));
+    command
+}
+
+/// A driver of `tests/browser`; its arguments follow.
+pub(crate) fn browser(driver: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(driver));
     command
 }
 

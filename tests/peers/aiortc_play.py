@@ -1,10 +1,10 @@
 """Plays by WHEP with aiortc, and prints what it sees and hears, one JSON object a line.
 
-{"track": "video", "rtp", "counter"}   a displayed picture: its RTP timestamp and the number in it, null if unreadable
+{"track": "video", "rtp", "number"}   a displayed picture: its RTP timestamp and the number in it, null if unreadable
 {"track": "audio", "rtp", "beep"}      a beep begins; "rtp" is that of its first sample
 {"report": "video" | "audio", "rtp", "ntp_us"}   an RTCP sender report: what binds the two clocks
 {"message"}                            on the data channel `live-events`
-{"fired", "rtp", "counter"}            an event fires: the first displayed picture with a time no less than the event's
+{"fired", "rtp", "number"}            an event fires: the first displayed picture with a time no less than the event's
 {"stats"}                              once a second
 """
 
@@ -38,7 +38,7 @@ class Events:
         due = [message for message in self.pending if (rtp - message["rtp"]) % 2**32 < 2**31]
         for message in due:
             self.pending.remove(message)
-            say(fired=message["ev"]["id"], rtp=rtp, event_rtp=message["rtp"], counter=number)
+            say(fired=message["ev"]["id"], rtp=rtp, event_rtp=message["rtp"], number=number)
 
 
 class Player:
@@ -99,7 +99,7 @@ class Player:
         number = counter.read(frame)
         self.stats["pictures"] += 1
         self.stats["unreadable"] += number is None
-        say(track="video", rtp=frame.pts, counter=number)
+        say(track="video", rtp=frame.pts, number=number)
         self.events.on_picture(frame.pts, number)
 
     def listen(self, frame):

@@ -1,0 +1,132 @@
+//! Foreign software that publishes by WHIP, watched at the edge over other protocols: each story crosses the relay, and
+//! sound is made AAC on its way.
+
+mod common;
+
+use std::process::Command;
+
+use common::{
+    Dev, Peer, Process, Viewer, assert_each_once, assert_even, browser, ffprobe, frame_0_us, lags_ms, publish_whip,
+    python, run, text,
+};
+use serde_json::{Value, json};
+
+/// Sound is at most this far from the picture it belongs to.
+const LAG_MS_MAX: f64 = 45.0;
+
+#[test]
+fn ffmpeg_publishes_and_the_edge_serves_it() {
+    let dev = Dev::start();
+    let _ffmpeg = publish_whip(&dev.origin.whip_url(), dev.origin.key());
+    for url in dev.edge.watch_urls() {
+        let [audio, video] = ffprobe(&url);
+        assert_eq!((&audio["codec_name"], &video["codec_name"]), (&"aac".into(), &"h264".into()), "{url}");
+        assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{url}");
+        assert_even(&Viewer::watch(&url).wait_frames(75), 41);
+        assert_in_sync(&Peer::av(&url), 25);
+    }
+}
+
+#[test]
+fn aiortc_publishes_and_the_edge_serves_it() {
+    let dev = Dev::start();
+    let publisher = Peer::publish(&dev.origin, &["--seconds", "20"]);
+    publisher.wait("a second of it", |values| values.iter().any(|value| value["sent"] == 30).then_some(()));
+    let viewer = Peer::av(&dev.edge.flv_url());
+    let values = assert_in_sync(&viewer, 30);
+    assert!(values.len() > 100);
+    publisher.wait("its end", |values| {
+        let deleted = values.iter().find(|value| !value["deleted"].is_null())?;
+        assert_eq!(deleted["deleted"], 200);
+        Some(())
+    });
+}
+
+#[test]
+fn chromium_publishes_and_the_edge_serves_it() {
+    let dev = Dev::start();
+    let mut driver = browser("whip.mjs");
+    driver.args(["--http", &dev.origin.http, "--stream", "live/room", "--token", dev.origin.key(), "--seconds", "40"]);
+    let chromium = Process::spawn(&driver);
+    chromium.stdout.wait_line("publishing");
+    // It makes no keyframe unless asked: who comes now must not wait for one.
+    let viewer = Peer::av(&dev.edge.flv_url());
+    let values = viewer.wait_pictures(90);
+    let unreadable = common::pictures(&values).iter().filter(|picture| picture.number.is_none()).count();
+    assert_eq!(unreadable, 0);
+    let numbers: Vec<_> = common::pictures(&values).iter().filter_map(|picture| picture.number).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}
+
+/// Its first choice.
+#[test]
+fn vp8_is_taken_if_that_is_all_there_is() {
+    let dev = Dev::start();
+    let publisher = Peer::publish(&dev.origin, &["--codec", "vp8"]);
+    publisher.wait("a second of it", |values| values.iter().any(|value| value["sent"] == 30).then_some(()));
+    // No FLV player knows it; browsers do.
+    let viewer = Peer::play(&dev.edge, &[]);
+    assert_each_once(&viewer.wait_pictures(60));
+}
+
+#[test]
+fn an_event_lands_beside_its_picture() {
+    let dev = Dev::start();
+    let _ffmpeg = publish_whip(&dev.origin.whip_url(), dev.origin.key());
+    // What is made of RTP's timestamps is even to the microsecond's rounding.
+    let frame_0 = [&dev.origin, &dev.edge].map(|node| frame_0_us(node, 40_000));
+    assert!((frame_0[0] - frame_0[1]).abs() <= 1, "{frame_0:?}");
+    let viewer = Peer::play(&dev.edge, &[]);
+    viewer.wait_pictures(25);
+    let sent: Vec<Value> = (1..=3)
+        .map(|n| {
+            dev.send_event(&json!({"type": "card.show", "data": {"sku": n.to_string()}, "at": {"in_ms": 500 * n}}))
+        })
+        .collect();
+    for event in sent {
+        let meant = (event["time"]["pts_us"].as_i64().unwrap() - frame_0[0] + 39_999).div_euclid(40_000);
+        let fired =
+            viewer.wait("the event", |values| values.iter().find(|value| value["fired"] == event["id"]).cloned());
+        assert_eq!(fired["number"], meant, "{fired}");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_refused_and_not_logged() {
+    let dev = Dev::start();
+    for key in [&["--token", "Wr0ngKey"][..], &[]] {
+        let mut command = python("aiortc_publish.py");
+        let output = run(10, command.arg(dev.origin.whip_url()).args(key));
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+        assert!(text(&output.stdout).contains("\"refused\": 401"), "{}", text(&output.stdout));
+    }
+    assert!(!dev.log().contains("Wr0ngKey"), "{}", dev.log());
+}
+
+#[test]
+fn requests_that_mean_nothing_get_the_status_that_says_so() {
+    let dev = Dev::start();
+    let url = dev.origin.whip_url();
+    let bearer = format!("authorization: Bearer {}", dev.origin.key());
+    let ask = |arguments: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--header", &bearer]);
+        text(&run(10, curl.args(arguments)).stdout)
+    };
+    assert_eq!(ask(&[&url]), "405");
+    assert_eq!(ask(&["--request", "PUT", &url]), "405");
+    assert_eq!(ask(&["--header", "content-type: text/plain", "--data", "v=0", &url]), "415");
+    assert_eq!(ask(&["--header", "content-type: application/sdp", "--data", "v=0", &url]), "400");
+    assert_eq!(ask(&["--request", "DELETE", &format!("{url}/0123456789abcdef0123456789abcdef")]), "404");
+}
+
+/// Three seconds of each picture once, with the beeps beside them.
+fn assert_in_sync(viewer: &Peer, frames_per_s: i64) -> Vec<Value> {
+    let values = viewer.wait("four seconds, and beeps in them", |values| {
+        (common::pictures(values).len() >= 110 && lags_ms(values, frames_per_s).len() >= 3).then(|| values.to_vec())
+    });
+    assert_each_once(&values);
+    let lags = lags_ms(&values, frames_per_s);
+    assert!(lags.iter().all(|lag| lag.abs() <= LAG_MS_MAX), "sound is beside its picture: {lags:?}");
+    values
+}
