@@ -23,6 +23,9 @@ pub(crate) struct Node {
     pub(crate) rtmp: String,
     pub(crate) http: String,
     pub(crate) moq: String,
+    /// `host:port`: where media of WebRTC goes.
+    #[serde(default)]
+    pub(crate) webrtc: String,
     pub(crate) publish_url: String,
     pub(crate) api_token: String,
 }

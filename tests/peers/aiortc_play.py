@@ -1,10 +1,10 @@
 """Plays by WHEP with aiortc, and prints what it sees and hears, one JSON object a line.
 
-{"track": "video", "rtp", "number"}   a displayed picture: its RTP timestamp and the number in it, null if unreadable
+{"track": "video", "rtp", "number"}    a displayed picture: its RTP timestamp and the number in it, null if unreadable
 {"track": "audio", "rtp", "beep"}      a beep begins; "rtp" is that of its first sample
 {"report": "video" | "audio", "rtp", "ntp_us"}   an RTCP sender report: what binds the two clocks
 {"message"}                            on the data channel `live-events`
-{"fired", "rtp", "number"}            an event fires: the first displayed picture with a time no less than the event's
+{"fired", "rtp", "number"}             an event fires: the first displayed picture with a time no less than the event's
 {"stats"}                              once a second
 """
 
