@@ -29,6 +29,10 @@ def arguments(description):
     return parser
 
 
+class Refused(Exception):
+    pass
+
+
 class Session:
     """A WHIP or WHEP session: a peer connection and its resource."""
 
@@ -52,7 +56,7 @@ class Session:
         )
         if status != 201:
             say(refused=status, body=body)
-            sys.exit(2)
+            raise Refused
         say(answer=body, location=headers["Location"], etag=headers["ETag"], type=headers["Content-Type"])
         self.resource = urllib.parse.urljoin(self.options.url, headers["Location"])
         answer = reroute(body, self.options.via) if self.options.via else body
@@ -80,29 +84,18 @@ class Session:
 
 
 def reroute(sdp, via):
-    """All candidates become one: UDP to `via`."""
-    host, port = via.rsplit(":", 1)
-    first, *_ = re.findall(r"^a=candidate:.*? udp .*\r?$", sdp, re.MULTILINE | re.IGNORECASE)
-    fields = first.split(" ")
-    fields[4:6] = host, port
-    lines = [line for line in sdp.split("\r\n") if not line.startswith("a=candidate:")]
-    # Of the first medium, as all are bundled there.
-    end = next((at for at, line in enumerate(lines) if line == "a=end-of-candidates"), None)
-    if end is None:
-        media = [at for at, line in enumerate(lines) if line.startswith("m=")]
-        end = media[1] if len(media) > 1 else len(lines) - 1
-    lines.insert(end, " ".join(fields).strip())
-    return "\r\n".join(lines)
+    """The answer with every UDP candidate at `via`, and without the others."""
+    lines = [line for line in sdp.split("\r\n") if not re.match("a=candidate:.* tcp ", line, re.IGNORECASE)]
+    to = r"\g<1> " + via.replace(":", " ")
+    return "\r\n".join(re.sub(r"^(a=candidate:\S+ \d+ udp \d+) \S+ \d+", to, line, flags=re.IGNORECASE) for line in lines)
 
 
 def run(main, options):
-    """Runs `main(options)` for no longer than it may."""
-
-    async def bounded():
-        try:
-            await asyncio.wait_for(main(options), options.seconds + 15)
-        except TimeoutError:
-            say(failed="it hangs")
-            sys.exit(3)
-
-    asyncio.run(bounded())
+    """Runs `main(options)` for no longer than it may. Exit status: 2 if the server refused, 3 if it hung."""
+    try:
+        asyncio.run(asyncio.wait_for(main(options), options.seconds + 15))
+    except Refused:
+        sys.exit(2)
+    except TimeoutError:
+        say(failed="it hangs")
+        sys.exit(3)
