@@ -60,8 +60,8 @@ export async function exchange(peer, { url, token, via }) {
   const resource = new URL(response.headers.get("location"), response.url);
   await peer.setRemoteDescription({ type: "answer", sdp: via ? reroute(body, via) : body });
   return async () => {
-    peer.close();
     window.seen.deleted = (await fetch(resource, { method: "DELETE", headers })).status;
+    peer.close();
   };
 }
 
