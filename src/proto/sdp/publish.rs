@@ -8,8 +8,8 @@ use super::{
 };
 use crate::media::{Codec, TrackKind};
 
-/// Takes the first video and the first audio line that send, each with the first codec offered that is in `accepts`,
-/// and a data channel. All other lines are rejected.
+/// Takes the first video and the first audio line that send, each with the first codec of `accepts` that is offered, and
+/// a data channel. The order is ours: browsers offer VP8 first, which few players of other protocols know. All other lines are rejected.
 pub fn answer(offer: &Offer, local: &Local, accepts: &[Codec]) -> Result<(String, Terms), Unacceptable> {
     let (text, terms) = answer::answer(offer, local, Receiver { accepts })?;
     if terms.tracks.is_empty() {
@@ -27,17 +27,14 @@ impl Taker for Receiver<'_> {
         if !media.direction.sends() {
             return Ok(None);
         }
-        for format in &media.payload_types {
-            if let Some(codec) = format.codec
-                && codec.kind() == kind
-                && self.accepts.contains(&codec)
-                && can_receive(codec, format)
-            {
-                return Ok(Some(Track::new(media, format, codec)));
+        let possible: Vec<Codec> = self.accepts.iter().copied().filter(|codec| codec.kind() == kind).collect();
+        for codec in &possible {
+            let is_fit = |format: &&PayloadType| format.codec == Some(*codec) && can_receive(*codec, format);
+            if let Some(format) = media.payload_types.iter().find(is_fit) {
+                return Ok(Some(Track::new(media, format, *codec)));
             }
         }
-        let possible: Vec<_> =
-            self.accepts.iter().filter(|codec| codec.kind() == kind).map(|codec| codec.as_str()).collect();
+        let possible: Vec<_> = possible.iter().map(|codec| codec.as_str()).collect();
         Err(no_codec(kind, media, possible.join(", ")))
     }
 

@@ -120,9 +120,9 @@ fn a_publishers_answer_is_this() {
 #[test]
 fn every_publisher_is_answered() {
     for (offer, codec, payload_type, rtx) in [
-        (CHROMIUM_PUBLISH, Codec::Vp8, 96, Some(97)),
-        (CHROMIUM_SIMULCAST, Codec::Vp8, 96, Some(97)),
-        (AIORTC_PUBLISH, Codec::Vp8, 97, Some(98)),
+        (CHROMIUM_PUBLISH, Codec::Avc, 102, Some(103)),
+        (CHROMIUM_SIMULCAST, Codec::Avc, 102, Some(103)),
+        (AIORTC_PUBLISH, Codec::Avc, 99, Some(100)),
         (FFMPEG_PUBLISH, Codec::Avc, 106, Some(105)),
         (OBS_PUBLISH, Codec::Avc, 96, None),
     ] {
