@@ -54,6 +54,8 @@ pub struct Node {
     pub http: String,
     /// `https://host:port`: MoQ.
     pub moq: String,
+    /// `host:port`, UDP and TCP: media of WebRTC.
+    pub webrtc: String,
     /// Where to push, key included.
     pub publish_url: String,
     /// Opens the API.
@@ -258,6 +260,7 @@ impl Info {
                 rtmp: format!("rtmp://{}", at.rtmp),
                 http: format!("http://{}", at.http),
                 moq: format!("https://{}", at.moq),
+                webrtc: at.webrtc.to_string(),
                 publish_url: publish_url.clone(),
                 api_token: keys.api.clone(),
             }
@@ -318,6 +321,7 @@ mod tests {
             rtmp: "rtmp://127.0.0.1:1935".into(),
             http: "http://127.0.0.1:8080".into(),
             moq: "https://127.0.0.1:4443".into(),
+            webrtc: "127.0.0.1:8189".into(),
             publish_url: "rtmp://127.0.0.1:1935/live/room?key=k".into(),
             api_token: "t".into(),
         };

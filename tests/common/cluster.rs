@@ -28,7 +28,7 @@ pub(crate) struct Cluster {
     ports: Ports,
 }
 
-/// The nodes, by the places of their ports: RTMP, HTTP, admin, MoQ.
+/// The nodes, by the places of their ports: RTMP, HTTP, admin, MoQ, and one of WebRTC for each shard.
 pub(crate) const NODES: [&str; 3] = ["origin", "edge", "edge-2"];
 
 impl Cluster {
@@ -81,14 +81,14 @@ impl Cluster {
 
     /// Ends in the section of MoQ.
     fn listeners(&self, node: &str) -> String {
-        let section = |(name, port)| format!("[{name}]\nlisten = '127.0.0.1:{port}'\n");
-        ["rtmp", "http", "admin", "moq"].into_iter().zip(self.port(node)..).map(section).collect()
+        let section = |(name, place)| format!("[{name}]\nlisten = '127.0.0.1:{}'\n", self.port(node) + place);
+        [("rtmp", 0), ("http", 1), ("admin", 2), ("webrtc", 4), ("moq", 3)].map(section).concat()
     }
 
-    /// The first of a node's four ports: RTMP.
+    /// The first of a node's six ports: RTMP.
     pub(crate) fn port(&self, node: &str) -> u16 {
         let index = NODES.iter().position(|name| *name == node).expect("a node of the cluster");
-        self.base + 4 * u16::try_from(index).unwrap()
+        self.base + 6 * u16::try_from(index).unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {

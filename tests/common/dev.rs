@@ -24,7 +24,6 @@ pub(crate) struct Node {
     pub(crate) http: String,
     pub(crate) moq: String,
     /// `host:port`: where media of WebRTC goes.
-    #[serde(default)]
     pub(crate) webrtc: String,
     pub(crate) publish_url: String,
     pub(crate) api_token: String,
