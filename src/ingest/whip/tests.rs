@@ -10,9 +10,10 @@ use crate::{
     proto::{
         ice::Credentials,
         rtp::{
+            ntp,
             packet::Header,
             payload::{Depacketiser, Packetiser},
-            rtcp::{SenderInfo, ntp_from_unix_us, write_sender_report},
+            rtcp::{SenderInfo, write_sender_report},
         },
         sdp::{self, Extensions, Fingerprint, HashFunction, Setup, Transport},
     },
@@ -155,7 +156,7 @@ impl Source {
     }
 
     fn sender_report(&self, media_us: i64, unix_us: i64) -> Vec<u8> {
-        let ntp = ntp_from_unix_us(unix_us);
+        let ntp = ntp::from_unix_us(unix_us);
         let info = SenderInfo { ntp, timestamp: self.timestamp(media_us), packets: 0, octets: 0 };
         let mut out = Vec::new();
         write_sender_report(&mut out, self.header.ssrc, &info, &[]);
@@ -769,7 +770,7 @@ fn reports_tell_the_sender_of_loss_each_second() {
     let lost: Vec<_> = reports.iter().map(|(_, report)| (report.ssrc, report.lost)).collect();
     assert_eq!(lost, [(VIDEO_SSRC, 0), (VIDEO_SSRC, 5), (VIDEO_SSRC, 5)]);
     assert!(reports[1].1.fraction_lost > 0 && reports[2].1.fraction_lost == 0);
-    let sr = rtcp::ntp_middle(ntp_from_unix_us(1_700_000_000_000_000));
+    let sr = ntp::middle(ntp::from_unix_us(1_700_000_000_000_000));
     assert_eq!((reports[0].1.last_sr, reports[1].1.last_sr), (0, sr));
     // 400 ms in 1/65536 s.
     assert!(reports[1].1.delay_since_sr.abs_diff(26_214) < 10, "{:?}", reports[1].1);
@@ -805,7 +806,7 @@ fn arrivals_are_told_of_over_all_tracks() {
 /// 32.32 bits of seconds.
 fn capture_time(unix_us: i64, offset_us: Option<i64>) -> Vec<u8> {
     let offset = offset_us.map(|us| (((i128::from(us)) << 32) / 1_000_000) as i64);
-    let mut value = ntp_from_unix_us(unix_us).to_be_bytes().to_vec();
+    let mut value = ntp::from_unix_us(unix_us).to_be_bytes().to_vec();
     value.extend(offset.iter().flat_map(|offset| offset.to_be_bytes()));
     value
 }
