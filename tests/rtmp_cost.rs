@@ -72,6 +72,7 @@ fn start() -> SocketAddr {
     config.http.listen = any;
     config.admin.listen = SocketAddr::from(([127, 0, 0, 2], 0));
     config.moq.listen = any;
+    config.webrtc.listen = any;
     let server = Server::bind(config).expect("free ports");
     let address = server.addresses().rtmp;
     thread::spawn(move || server.run());

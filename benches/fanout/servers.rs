@@ -138,7 +138,7 @@ pub(crate) fn edge(origin: &Server, settings: &Settings) -> Server {
 fn listeners(settings: &Settings, folder: &Path) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!("[egress]\nprofile = '{profile}'\n"));
     format!(
-        "shards = {}\n[rtmp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.2:0'
+        "shards = {}\n[rtmp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.2:0'\n[webrtc]\nlisten = '127.0.0.1:0'
          [moq]\nlisten = '127.0.0.1:0'\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'\n{}[auth]\nplay = 'anyone'\n",
         settings.shards,
         profile.unwrap_or_default(),

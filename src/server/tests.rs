@@ -17,6 +17,7 @@ async fn a_stop_ends_flv_bodies_in_good_order_and_then_the_server() {
     let data = tempfile::tempdir().expect("a directory");
     let mut config = Config { shards: 1, data_dir: Some(data.path().into()), ..Config::default() };
     (config.rtmp.listen, config.http.listen, config.admin.listen, config.moq.listen) = (free, free, free, free);
+    config.webrtc.listen = free;
     config.auth.play = PlayPolicy::Anyone;
     let server = Server::bind(config).expect("free ports");
     let (hub, stop, at) = (server.node.hub.clone(), server.stop(), server.addresses());
