@@ -1,4 +1,4 @@
-//! A real Chromium watches the edge: hawker's own page over MoQ and over HTTP-FLV, and mpegts.js by itself; xgplayer's
+//! A real Chromium watches the edge: hawker's own page over MoQ, WebRTC and HTTP-FLV, and mpegts.js by itself; xgplayer's
 //! demuxer does without a browser.
 
 mod common;
@@ -10,6 +10,11 @@ use common::{Dev, publish, run, text};
 #[test]
 fn the_page_plays_over_moq_and_shows_cards_with_their_frame() {
     watch("play.mjs", &["--over", "moq"]);
+}
+
+#[test]
+fn the_page_plays_over_webrtc_and_shows_cards_with_their_frame() {
+    watch("play.mjs", &["--over", "whep"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // Watches a stream on hawker's own page: frames are decoded and shown, and a product card that is posted to the
 // API comes up with its frame, is there at once for who comes later, and goes away again.
 //
-//   node play.mjs --http URL --stream NAME --over moq|flv --api URL --token TOKEN [--seconds N] [--screenshot FILE]
+//   node play.mjs --http URL --stream NAME --over moq|whep|flv --api URL --token TOKEN [--seconds N] [--screenshot FILE]
 //
 // --http is the node that serves the page, --api the one that takes events.
 import { distinctPictures, inChromium } from "./chromium.mjs";

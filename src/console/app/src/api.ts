@@ -37,6 +37,8 @@ export const eventKeys = async (): Promise<Jwk[]> =>
 
 export const flvUrl = (stream: string): string => withToken(new URL(`/${stream}.flv`, location.href)).href;
 
+export const whepUrl = (stream: string): URL => withToken(new URL(`/whep/${stream}`, location.href));
+
 /** The viewer's token travels in the URL of media requests: browsers can set no header on WebTransport. */
 export function withToken(url: URL): URL {
   if (token) url.searchParams.set("token", token);

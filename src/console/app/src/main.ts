@@ -9,7 +9,13 @@ import type { Player, Sink, State } from "./player";
 import { Signatures, type Verdict } from "./signature";
 import { type Carriage, type Fired, Timeline } from "./timeline";
 import { View } from "./view";
+import { WhepPlayer } from "./whep";
 
+const PLAYERS: Record<Carriage, new (stream: string, sink: Sink) => Player> = {
+  moq: MoqPlayer,
+  whep: WhepPlayer,
+  flv: FlvPlayer,
+};
 const LIST_EVERY_MS = 3000;
 /** Without a new frame for this long, the publisher is taken to be gone. */
 const STILL_S_MAX = 2;
@@ -42,6 +48,8 @@ declare global {
   }
 }
 
+const isCarriage = (name: string): name is Carriage => Object.hasOwn(PLAYERS, name);
+
 class Page {
   readonly probe: Probe = { state: "connecting", message: undefined, frames: 0, shown_us: [], events: [] };
   readonly #view: View;
@@ -59,8 +67,9 @@ class Page {
   constructor(root: HTMLElement, query: URLSearchParams) {
     this.#stream = query.get("stream") ?? undefined;
     // Plain http pages on other hosts have no WebTransport; they still have a picture.
-    const over = query.get("over") ?? ("WebTransport" in window ? "moq" : "flv");
-    this.#carriage = over === "flv" ? "flv" : "moq";
+    const possible = "WebTransport" in window ? "moq" : "flv";
+    const asked = query.get("over") ?? "";
+    this.#carriage = isCarriage(asked) ? asked : possible;
     this.#view = new View(root, {
       choose: (stream) => this.#choose(stream, this.#carriage),
       carry: (carriage) => this.#choose(this.#stream, carriage),
@@ -126,7 +135,7 @@ class Page {
         event: (event) => timeline.add(event),
         snapshot: (snapshot) => timeline.replace(snapshot),
       };
-      this.#player = this.#carriage === "moq" ? new MoqPlayer(this.#stream, sink) : new FlvPlayer(this.#stream, sink);
+      this.#player = new PLAYERS[this.#carriage](this.#stream, sink);
       this.#player.setMuted(this.#muted);
     }
     this.#view.play(this.#stream, this.#carriage, this.#player?.element);

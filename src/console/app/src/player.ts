@@ -1,4 +1,4 @@
-// What both ways to play a stream have in common.
+// What all ways to play a stream have in common.
 
 import type { LiveEvent, Snapshot } from "./event";
 

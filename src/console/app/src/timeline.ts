@@ -4,7 +4,7 @@
 import type { LiveEvent, Moment, Snapshot } from "./event";
 import { Room } from "./room";
 
-export type Carriage = "moq" | "flv";
+export type Carriage = "moq" | "flv" | "whep";
 
 /** An event at the moment the viewer sees it. */
 export interface Fired {

@@ -12,6 +12,7 @@ import { detail, kind } from "./words";
 const EVENTS_SHOWN_MAX = 100;
 const CARRIAGES: [Carriage, string][] = [
   ["moq", "MoQ"],
+  ["whep", "WebRTC"],
   ["flv", "HTTP-FLV"],
 ];
 
