@@ -92,6 +92,28 @@ fn an_event_lands_beside_its_picture() {
 }
 
 #[test]
+fn an_event_of_a_whip_stream_is_beside_its_picture_on_flv_rtmp_and_moq() {
+    let dev = Dev::start();
+    let _ffmpeg = publish_whip(&dev.origin.whip_url(), dev.origin.key());
+    // On air, and its sound made AAC.
+    Viewer::watch(&dev.edge.flv_url()).wait_frames(25);
+    let [flv, rtmp] = dev.edge.watch_urls();
+    let viewers = [flv, rtmp, format!("{}/live/room", dev.edge.moq)].map(|url| (dev.watch(&url), url));
+    let event = dev.send_event(&json!({"type": "card.show", "data": {"sku": "1"}, "at": {"in_ms": 2500}}));
+    for (viewer, url) in viewers {
+        let report = viewer.stdout.wait("a report", |lines| lines.first().cloned());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let told: Vec<_> =
+            report["events"].as_array().unwrap().iter().filter(|told| told["id"] == event["id"]).collect();
+        assert_eq!(told.len(), 1, "{url}: {report}");
+        assert_eq!(told[0]["skew_frames"], 0, "{url}: {report}");
+        assert!(report["video"]["frames"].as_i64() > Some(75), "{url}: {report}");
+        assert!(report["audio"]["frames"].as_i64() > Some(100), "{url}: {report}");
+        assert_eq!(report["video"]["gaps"], 0, "{url}: {report}");
+    }
+}
+
+#[test]
 fn a_wrong_key_is_refused_and_not_logged() {
     let dev = Dev::start();
     for key in [&["--token", "Wr0ngKey"][..], &[]] {

@@ -13,7 +13,8 @@ pub(crate) struct Dev {
     pub(crate) origin: Node,
     pub(crate) edge: Node,
     pub(crate) server: Process,
-    _data: TempDir,
+    /// Where its tools look it up.
+    data: TempDir,
     _ports: Ports,
 }
 
@@ -66,14 +67,20 @@ impl Dev {
         }
         let ports = Ports::reserve();
         let data = tempfile::tempdir().unwrap();
-        let binary = std::env::var("HAWKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hawker").into());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command.args(["dev", "--json", "--no-sample", "--port-base", &ports.base().to_string(), "--data"]);
         command.arg(data.path()).env("XDG_RUNTIME_DIR", data.path());
         let server = Process::spawn(&command);
         let first = server.stdout.wait("the JSON of `hawker dev`", |lines| lines.first().cloned());
         let Info { origin, edge } = serde_json::from_str(&first).unwrap_or_else(|error| panic!("{error}: {first}"));
-        Self { origin, edge, server, _data: data, _ports: ports }
+        Self { origin, edge, server, data, _ports: ports }
+    }
+
+    /// `hawker watch`, which reports as JSON after five seconds.
+    pub(crate) fn watch(&self, url: &str) -> Process {
+        let mut command = Command::new(binary());
+        command.args(["watch", url, "--secs", "5", "--json"]).env("XDG_RUNTIME_DIR", self.data.path());
+        Process::spawn(&command)
     }
 
     /// Sends an event to the origin and returns it as stamped.
@@ -93,6 +100,10 @@ impl Dev {
     pub(crate) fn log(&self) -> String {
         self.server.stderr.all().join("\n")
     }
+}
+
+fn binary() -> String {
+    std::env::var("HAWKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hawker").into())
 }
 
 /// A range of ports that no other test uses, while this value lives.
