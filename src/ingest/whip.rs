@@ -13,10 +13,11 @@ use self::{
     feedback::Feedback,
     track::{Follow, Shown, Track},
 };
+use super::inband::InBand;
 use crate::{
     clock::Instant,
     hub::{Publisher, Replaced, Stream},
-    media::{Anchor, AudioConfig, Codec, Frame, TrackKind, Tracks},
+    media::{Anchor, AudioConfig, Codec, Frame, TrackKind, Tracks, codec::sei::NalFormat},
     proto::{
         rtp::{
             ntp,
@@ -51,7 +52,7 @@ pub struct Counters {
     pub unknown: u64,
     /// Keyframes asked for.
     pub keyframe_requests: u64,
-    /// NTP times of the sender that the room clock believed.
+    /// Times that the sender said and the room clock believed.
     pub anchors: u64,
 }
 
@@ -184,12 +185,11 @@ impl RtpIngest {
             let is_picture = track.kind() == TrackKind::Video || is_lone;
             let Some((layer, is_shown)) = track.layer_mut(ssrc) else { continue };
             layer.clock.handle_ntp(said_by, timestamp, wall_us);
-            let publisher = &mut self.line.publisher;
             if is_shown
                 && is_picture
-                && let Some(pts_us) = layer.clock.place(timestamp).and_then(|us| publisher.place(us))
+                && let Some(publisher_us) = layer.clock.place(timestamp)
             {
-                self.line.counters.anchors += u64::from(publisher.handle_anchor(said_by, pts_us, wall_us));
+                self.line.handle_anchor(said_by, publisher_us, wall_us);
             }
         }
     }
@@ -220,7 +220,12 @@ impl Line {
             self.publisher.set_tracks(self.tracks.clone())?;
         }
         self.counters.video_frames += 1;
-        self.push(TrackKind::Video, shown)
+        let (publisher_us, said) = (shown.pts_us, time_in_keyframe(&shown));
+        self.push(TrackKind::Video, shown)?;
+        if let Some((said_by, wall_us)) = said {
+            self.handle_anchor(said_by, publisher_us, wall_us);
+        }
+        Ok(())
     }
 
     /// Sound waits for the picture, if there shall be one: viewers would begin with half of the stream.
@@ -244,12 +249,29 @@ impl Line {
         self.push(TrackKind::Audio, shown)
     }
 
+    /// This time of the publisher's clock is this UTC time, says someone.
+    fn handle_anchor(&mut self, said_by: Anchor, publisher_us: i64, wall_us: i64) {
+        if let Some(pts_us) = self.publisher.place(publisher_us) {
+            self.counters.anchors += u64::from(self.publisher.handle_anchor(said_by, pts_us, wall_us));
+        }
+    }
+
     fn push(&mut self, track: TrackKind, shown: Shown) -> Result<(), Replaced> {
         let Shown { unit, pts_us, .. } = shown;
         self.counters.bytes += unit.data.len() as u64;
         // RTP tells no decode time; WebRTC has no pictures out of order.
         self.publisher.push_frame(Frame { track, dts_us: pts_us, pts_us, keyframe: unit.keyframe, data: unit.data })
     }
+}
+
+/// What the encoder wrote of the time into the keyframe: it knows better than what is beside the packets.
+fn time_in_keyframe(shown: &Shown) -> Option<(Anchor, i64)> {
+    let config = shown.config.as_ref().filter(|_| shown.unit.keyframe)?;
+    let messages = NalFormat::of(config)?.user_data(&shown.unit.data);
+    messages.iter().find_map(|message| match InBand::from_sei(message) {
+        InBand::Anchor { anchor, wall_us } => Some((anchor, wall_us)),
+        _ => None,
+    })
 }
 
 /// The value of an abs-capture-time extension, as UTC microseconds by the sender's clock: when it was captured, and

@@ -821,24 +821,36 @@ fn the_time_of_capture_has_an_offset_or_none() {
     assert_eq!(capture_us(&[0xff; 16]).map(|us| us > 0), Some(true));
 }
 
+/// A keyframe with the first of OBS' performance metrics: when it was composed, in milliseconds (kind 2).
+fn with_obs_time(camera: &Source, taken_us: i64) -> Bytes {
+    let uuid = 0x0aecffe7_5272_4e2f_a62f_d19cd61a93b5_u128.to_be_bytes();
+    let payload = [&[0, 2, 1][..], &(taken_us / 1000).to_be_bytes()].concat();
+    let format = NalFormat::of(&camera.config).unwrap();
+    format.insert_user_data(&camera.pictures[4].1, uuid, &payload).unwrap().concat().into()
+}
+
 #[test]
 fn the_senders_times_set_the_rooms_clock() {
     // The hub asks the system's clock when frames arrive.
     let now_us = clock::unix_us();
     for (taken_us, is_believed) in [(now_us - 120_000, true), (now_us + 3_600_000_000, false)] {
-        for by_report in [true, false] {
+        for said_by in [Anchor::SenderReport, Anchor::AbsCaptureTime, Anchor::BpmSei] {
             let mut world = World::new(vec![video()]);
             let mut camera = Source::video();
             world.send_all(0, camera.picture(0, 0));
             world.run(0);
-            if by_report {
-                world.queue(1, Datagram::Rtcp(camera.sender_report(0, taken_us)));
-            } else {
-                camera.extensions = vec![(5, capture_time(taken_us + PICTURE_US, None))];
+            let mut place = 1;
+            match said_by {
+                Anchor::SenderReport => world.queue(1, Datagram::Rtcp(camera.sender_report(0, taken_us))),
+                Anchor::AbsCaptureTime => camera.extensions = vec![(5, capture_time(taken_us + PICTURE_US, None))],
+                _ => {
+                    place = 4;
+                    camera.pictures[4].1 = with_obs_time(&camera, taken_us);
+                }
             }
-            world.send_all(PICTURE_US, camera.picture(PICTURE_US, 1));
+            world.send_all(PICTURE_US, camera.picture(PICTURE_US, place));
             world.run(PICTURE_US);
-            assert_eq!(world.ingest.counters().anchors > 0, is_believed, "{by_report} {taken_us}");
+            assert_eq!(world.ingest.counters().anchors > 0, is_believed, "{said_by:?} {taken_us}");
         }
     }
 }

@@ -81,6 +81,10 @@ fn a_lasting_change_of_the_uplink_is_followed_slowly_and_a_passing_one_not() {
 fn the_encoders_word_counts_for_more_than_arrival_and_the_better_word_for_more_than_the_other() {
     let mut room = Room::settled(150_000);
     assert_eq!(room.clock.quality(), "arrival");
+    assert!(room.anchor(Anchor::SenderReport, 100_000));
+    assert_eq!((room.clock.quality(), room.clock.error_ms()), ("sender-report", 150 + 50));
+    assert!(room.anchor(Anchor::AbsCaptureTime, 100_000));
+    assert_eq!((room.clock.quality(), room.clock.error_ms()), ("abs-capture-time", 40 + 50));
     assert!(room.anchor(Anchor::OnFi, 50_000));
     room.frames(25, 150_000);
     assert_eq!((room.offset_us(), room.clock.quality()), (145_000, "onfi"));
@@ -161,7 +165,7 @@ enum Deed {
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let anchors = prop_oneof![Just(Anchor::OnFi), Just(Anchor::BpmSei)];
+    let anchors = prop_oneof![Just(Anchor::SenderReport), Just(Anchor::OnFi), Just(Anchor::BpmSei)];
     let lies = prop_oneof![-12_000_000i64..12_000_000, Just(-400_000i64), any::<i64>()];
     let deed = prop_oneof![
         6 => (0i64..2_000_000).prop_map(|late_us| Deed::Frame { late_us }),

@@ -81,6 +81,11 @@ fn str0m_reads_what_is_written() {
     let Ok(Foreign::Pli(pli)) = Foreign::try_from(out.as_slice()) else { panic!("{out:02x?}") };
     assert_eq!((*pli.sender_ssrc, *pli.ssrc), (7, 8));
 
+    let out = written(|out| write_fir(out, 7, 8, 9));
+    let Ok(Foreign::Fir(fir)) = Foreign::try_from(out.as_slice()) else { panic!("{out:02x?}") };
+    let entry = fir.reports.get(0).unwrap();
+    assert_eq!((*fir.sender_ssrc, *entry.ssrc, entry.seq_no), (7, 8, 9));
+
     let out = written(|out| write_bye(out, &[7, 8]));
     let Ok(Foreign::Goodbye(bye)) = Foreign::try_from(out.as_slice()) else { panic!("{out:02x?}") };
     assert_eq!(bye.reports.iter().map(|ssrc| **ssrc).collect::<Vec<_>>(), [7, 8]);
