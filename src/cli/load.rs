@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan ─► publish ─► [server] ─► viewers ─► observer ─► tally ─► report
-//!            media   events ─┘     flv, rtmp, moq        engine, usage
+//!      whip, media  events ─┘  flv, rtmp, moq, whep     engine, usage
 //! ```
 
 use std::{
@@ -52,19 +52,23 @@ mod tally;
 mod thresholds;
 mod usage;
 mod viewers;
+mod whep;
+mod whip;
 
 /// Arguments of `hawker load`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = examples(), after_long_help = long_help())]
 pub struct Args {
-    /// Publish a synthetic stream here, over RTMP; an n in braces counts the publishers from 0.
+    /// Publish a synthetic stream here: rtmp://…, or whip://host/name (WebRTC, the same as http://host/whip/name); an n
+    /// in braces counts the publishers from 0.
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
     /// How many publishers, or, without --publish, streams to watch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     publishers: usize,
-    /// Watch this: http://….flv, rtmp://…, https://… or moqt://… (MoQ), with an n in braces as in --publish. Repeat
-    /// it, and viewers are dealt over the addresses in turn.
+    /// Watch this: http://….flv, rtmp://…, https://… or moqt://… (MoQ), whep://host/name (WebRTC, the same as
+    /// http://host/whep/name), with an n in braces as in --publish. Repeat it, and viewers are dealt over the addresses in
+    /// turn.
     #[arg(long, value_name = "URL")]
     watch: Vec<String>,
     /// The server's certificate, for MoQ where no authority vouches for it.

@@ -23,6 +23,7 @@ mod mark;
 mod rtmp;
 mod sample;
 mod source;
+mod webrtc;
 
 /// What a subcommand returns; the error's text is what a person reads.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;

@@ -73,8 +73,9 @@ pub(super) async fn run(
     let (began, began_unix_ms) = (clock::now(), clock::unix_ms());
     let counts = Arc::new(Mutex::new(Publishers::default()));
     let publishers = plan.publish.len() as u64;
-    let media = Arc::new(Synthetic::new(&args.shape));
     let urls = std::mem::take(&mut plan.publish);
+    let is_rtmp = urls.iter().all(|url| url.scheme() == "rtmp");
+    let media = Arc::new(if is_rtmp { Synthetic::new(&args.shape) } else { Synthetic::for_webrtc(&args.shape) });
     let on_air = publish::begin(urls, media, counts.clone(), args.threads, &stop).await?;
     if publishers > 0 && counts.lock().failed == publishers {
         return Err(Failed::NoPublisher);

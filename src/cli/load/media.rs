@@ -1,8 +1,8 @@
 //! Synthetic media: frames of the right sizes at the right times, each of which says when it was sent and which it is.
 //!
 //! The configurations are those of the built-in clip. A picture is a SEI message with the mark and one slice of
-//! filler; a sound frame is a data stream element with the mark. Servers and demuxers take both for what they are;
-//! decoders find nothing in them.
+//! filler; a sound frame of AAC is a data stream element with the mark, one of Opus silence with the mark for padding.
+//! Servers and demuxers take all of them for what they are; decoders find nothing in them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     cli::source::Clip,
-    media::{Metadata, Scalar, TrackKind},
+    media::{Metadata, Scalar, TrackKind, VideoConfig},
     proto::{
         flv::{TagBody, TagKind, script},
         rtmp::amf0::{self, Value},
@@ -54,7 +54,11 @@ impl Mark {
 
     /// The same of a sound frame.
     pub fn of_sound(frame: &[u8]) -> Option<Self> {
-        Self::decode(frame.get(ELEMENT_HEADER.len()..)?)
+        match frame.strip_prefix(&OPUS_HEADER) {
+            // The length of the padding ends with the first byte that isn't full.
+            Some(padded) => Self::decode(padded.get(padded.iter().position(|byte| *byte != u8::MAX)? + 1..)?),
+            None => Self::decode(frame.get(ELEMENT_HEADER.len()..)?),
+        }
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -97,6 +101,9 @@ pub struct Synthetic {
     fps: u64,
     gop_frames: u64,
     sample_rate: u32,
+    /// Of one frame of sound.
+    samples: u64,
+    video: VideoConfig,
     heads: [TagBody; 3],
     /// As long as the longest frame, without zeros.
     filler: Bytes,
@@ -107,7 +114,7 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// The frames of streams of this shape.
+    /// The frames of streams of this shape, as RTMP has them: H.264 and AAC.
     pub fn new(shape: &Shape) -> Self {
         let tracks = Clip::sample().tracks;
         let video = tracks.video.as_ref().expect("invariant: the built-in clip has a picture");
@@ -122,6 +129,8 @@ impl Synthetic {
         let sound_bytes = bytes_per_s(sound_kbit) * SAMPLES_PER_FRAME
             / usize::try_from(audio.sample_rate).unwrap_or(usize::MAX).max(1);
         Self {
+            samples: SAMPLES_PER_FRAME as u64,
+            video: video.clone(),
             fps: shape.fps.into(),
             gop_frames: (shape.fps * shape.gop_secs).into(),
             sample_rate: audio.sample_rate,
@@ -131,6 +140,24 @@ impl Synthetic {
             inter_bytes,
             sound_bytes: if sound_kbit == 0 { 0 } else { sound_bytes.max(SOUND_BYTES_MIN) },
         }
+    }
+
+    /// The same as WebRTC has them: H.264 and Opus.
+    pub fn for_webrtc(shape: &Shape) -> Self {
+        let media = Self::new(shape);
+        let sound_bytes = media.sound_bytes * OPUS_SAMPLES * usize::try_from(media.sample_rate).unwrap_or(0)
+            / (SAMPLES_PER_FRAME * OPUS_SAMPLE_RATE as usize);
+        Self { sample_rate: OPUS_SAMPLE_RATE, samples: OPUS_SAMPLES as u64, sound_bytes, ..media }
+    }
+
+    /// The picture's configuration.
+    pub fn video(&self) -> &VideoConfig {
+        &self.video
+    }
+
+    /// There is sound beside the picture.
+    pub fn has_sound(&self) -> bool {
+        self.sound_bytes > 0
     }
 
     /// Metadata and configurations, to be sent first.
@@ -151,7 +178,7 @@ impl Synthetic {
         let (mut pictures, mut sounds) = (0, 0);
         std::iter::from_fn(move || {
             let picture_us = pictures * 1_000_000 / self.fps;
-            let sound_us = sounds * SAMPLES_PER_FRAME as u64 * 1_000_000 / u64::from(self.sample_rate.max(1));
+            let sound_us = sounds * self.samples * 1_000_000 / u64::from(self.sample_rate.max(1));
             if self.sound_bytes > 0 && sound_us < picture_us {
                 sounds += 1;
                 return Some(Due { track: TrackKind::Audio, number: sounds - 1, at_us: sound_us, keyframe: true });
@@ -163,7 +190,19 @@ impl Synthetic {
         })
     }
 
-    /// A frame to be sent now. What is in it besides its head is shared.
+    /// A frame to be sent now over RTP.
+    pub fn frame(&self, due: &Due, clock_us: i64) -> Bytes {
+        let mark = Mark { number: due.number, clock_us };
+        match due.track {
+            TrackKind::Video => {
+                let TagBody { header, payload, .. } = self.picture(mark, due.keyframe);
+                [header.get(AVC_TAG_HEADER_BYTES..).unwrap_or_default(), &payload].concat().into()
+            }
+            TrackKind::Audio => self.opus(mark),
+        }
+    }
+
+    /// A frame to be sent now over RTMP. What is in it besides its head is shared.
     pub fn tag(&self, due: &Due, clock_us: i64) -> TagBody {
         let mark = Mark { number: due.number, clock_us };
         match due.track {
@@ -198,6 +237,19 @@ impl Synthetic {
         let filler = self.sound_bytes.saturating_sub(SOUND_BYTES_MIN);
         TagBody { kind: TagKind::Audio, header: header.freeze(), payload: self.filler.slice(..filler) }
     }
+
+    /// One frame that is not there, and padding that begins with the mark (RFC 6716 §3.2.5).
+    fn opus(&self, mark: Mark) -> Bytes {
+        let padding = self.sound_bytes.max(Mark::BYTES + OPUS_HEADER.len() + 1) - OPUS_HEADER.len() - 1;
+        let mut packet = BytesMut::with_capacity(self.sound_bytes + 16);
+        packet.put_slice(&OPUS_HEADER);
+        // A full byte stands for 254 of them, and goes on.
+        packet.put_bytes(u8::MAX, padding / 254);
+        packet.put_u8((padding % 254) as u8);
+        mark.encode(&mut packet);
+        packet.put_bytes(FILLER, padding - Mark::BYTES);
+        packet.freeze()
+    }
 }
 
 fn metadata(shape: &Shape) -> TagBody {
@@ -226,10 +278,16 @@ const SEI_HEADER: [u8; 3] = [6, 5, Mark::BYTES as u8];
 const RBSP_TRAILING: u8 = 0x80;
 /// A data stream element, byte aligned, as long as a mark (ISO/IEC 14496-3 §4.4.2.7).
 const ELEMENT_HEADER: [u8; 2] = [0x81, Mark::BYTES as u8];
+/// In front of a picture's NAL units (FLV E.4.3).
+const AVC_TAG_HEADER_BYTES: usize = 5;
 const AAC_TAG_HEADER: u8 = 0xaf;
 /// The id of the element that ends a frame; decoders read no further.
 const AAC_END: u8 = 0xe0;
 const SAMPLES_PER_FRAME: usize = 1024;
+/// CELT, 20 ms, both channels, any number of frames; here one, with padding (RFC 6716 §3.1, §3.2.5).
+const OPUS_HEADER: [u8; 2] = [0xff, 0x41];
+const OPUS_SAMPLE_RATE: u32 = 48_000;
+const OPUS_SAMPLES: usize = 960;
 const FILLER: u8 = 0xa5;
 const PICTURE_BYTES_MIN: usize = HEAD_BYTES + 16;
 const SOUND_BYTES_MIN: usize = ELEMENT_HEADER.len() + Mark::BYTES + 1;

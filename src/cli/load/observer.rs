@@ -183,6 +183,12 @@ impl Observer {
         });
     }
 
+    /// Events come beside the stream, and only from now on.
+    pub(super) fn hears_events(&mut self) {
+        self.arrived = clock::now();
+        self.expect_events();
+    }
+
     /// True from the first keyframe on.
     pub(super) fn is_joined(&self) -> bool {
         self.is_joined
@@ -204,15 +210,19 @@ impl Observer {
 
     fn join(&mut self) {
         self.is_joined = true;
-        // What is sent from now on must come, unless it was on its way already.
-        self.next_event = Some(self.identity.events.begun() + 1);
-        self.excused_until = self.board.hears_late.map(|late| self.arrived + late);
+        self.expect_events();
         let took = self.arrived.saturating_duration_since(self.began);
         self.tally(|tally| {
             tally.counts.joined += 1;
             tally.playing += 1;
             tally.join_us.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         });
+    }
+
+    /// What is sent from now on must come, unless it was on its way already.
+    fn expect_events(&mut self) {
+        self.next_event = Some(self.identity.events.begun() + 1);
+        self.excused_until = self.board.hears_late.map(|late| self.arrived + late);
     }
 
     fn expected_event(&self) -> Option<u64> {

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{Args, events::EventLog, observer::Identity};
 use crate::{
-    cli::root_cause,
+    cli::{root_cause, webrtc},
     clock::Instant,
     media::StreamName,
     secret::{Digest, redact},
@@ -27,6 +27,8 @@ pub(super) enum Protocol {
     Rtmp,
     /// MoQ over QUIC (`moqt`) or WebTransport (`https`).
     Moq,
+    /// WebRTC.
+    Whep,
 }
 
 /// One stream at one address.
@@ -226,8 +228,12 @@ fn publishers(args: &Args) -> Result<Vec<Url>, BadPlan> {
     if args.publishers > 1 && !pattern.contains(PLACE) {
         return Err(bad("several publishers need {n} in their address"));
     }
-    let urls: Vec<Url> = (0..args.publishers).map(|n| filled(pattern, n)).collect::<Result<_, _>>()?;
-    if urls.iter().any(|url| url.scheme() != "rtmp") { Err(bad("load publishes over rtmp")) } else { Ok(urls) }
+    let publisher = |n: usize| {
+        let url = filled(pattern, n)?;
+        let known = if url.scheme() == "rtmp" { Some(url) } else { webrtc::endpoint(&url, "whip") };
+        known.ok_or_else(|| bad("load publishes over rtmp, and over whip or http with /whip/"))
+    };
+    (0..args.publishers).map(publisher).collect()
 }
 
 /// For each address the streams that it has.
@@ -238,14 +244,16 @@ fn targets(
 ) -> Result<Vec<Vec<Arc<Target>>>, BadPlan> {
     let mut resolved = HashMap::new();
     let mut target = |index: usize, pattern: &str, n: usize| {
-        let url = filled(pattern, n)?;
-        let bad = |reason| BadPlan::Url { url: redact(pattern), reason };
+        let (url, bad) = (filled(pattern, n)?, |reason| BadPlan::Url { url: redact(pattern), reason });
+        let whep = webrtc::endpoint(&url, "whep");
         let (protocol, default_port) = match url.scheme() {
+            _ if whep.is_some() => (Protocol::Whep, 80),
             "http" if url.path().ends_with(".flv") => (Protocol::Flv, 80),
             "rtmp" => (Protocol::Rtmp, 1935),
             "https" | "moqt" => (Protocol::Moq, 443),
-            _ => return Err(bad("load watches rtmp, http with .flv, https and moqt (MoQ)")),
+            _ => return Err(bad("load watches rtmp, http with .flv, https and moqt (MoQ), and whep")),
         };
+        let url = whep.unwrap_or(url);
         let (name, port) = (url.host_str().ok_or_else(|| bad("has no host"))?, url.port().unwrap_or(default_port));
         let host = format!("{name}:{port}");
         let address = match resolved.get(&host) {
@@ -283,6 +291,8 @@ fn named(
     let urls: Vec<&Url> = if publish.is_empty() { watched.collect() } else { publish.iter().collect() };
     let name = |url: &&Url| {
         let path = url.path().trim_matches('/');
+        let is_webrtc = ["whip", "whep"].into_iter().any(|kind| webrtc::endpoint(url, kind).is_some());
+        let path = path.split_once('/').filter(|_| is_webrtc).map_or(path, |(_, name)| name);
         path.strip_suffix(".flv").unwrap_or(path).parse::<StreamName>().map_err(|_| BadPlan::NoStream)
     };
     urls.iter().zip(logs).map(|(url, log)| Ok((name(url)?, log.clone()))).collect()

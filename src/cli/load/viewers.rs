@@ -27,7 +27,7 @@ use super::{
     flv, moq,
     observer::{Board, Observer},
     plan::{Protocol, Visit},
-    rtmp,
+    rtmp, whep,
 };
 use crate::{
     clock::{self, Instant},
@@ -43,6 +43,8 @@ pub(super) enum Failed {
     Refused(String),
     #[error(transparent)]
     Rtmp(#[from] crate::cli::rtmp::Failed),
+    #[error(transparent)]
+    WebRtc(#[from] crate::cli::webrtc::Failed),
     #[error("the server ended the stream")]
     Ended,
     #[error("what came is not a stream: {0}")]
@@ -104,6 +106,7 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
             in_time(rtmp::connect(target, observer)).await.map(|(s, r)| (s, Reader::Rtmp(r)))
         }
         Protocol::Moq => return Err(moq::watch(visit, observer).await.err().unwrap_or(Failed::Ended)),
+        Protocol::Whep => return Err(whep::watch(visit, observer).await.err().unwrap_or(Failed::Ended)),
     };
     let (mut socket, mut reader) = connected?;
     if visit.bytes_per_s_max.is_some() {
@@ -117,7 +120,7 @@ async fn watch(visit: &Visit, observer: &mut Observer) -> Result<(TcpStream, Rea
     Ok((socket, reader))
 }
 
-async fn in_time<T>(connecting: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+pub(super) async fn in_time<T>(connecting: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failed::Silent))
 }
 
