@@ -105,7 +105,7 @@ impl Ask {
     async fn answer(self, kind: Kind, body: Body) -> Response {
         let (metrics, from) = (self.shard.node.metrics.clone(), self.from);
         let origin = self.allowed_origin();
-        let resource = self.resource();
+        let resource = self.resource(kind);
         let method = self.parts.method.clone();
         let answered = match (&method, resource) {
             (&Method::OPTIONS, _) => Ok(preflight()),
@@ -132,11 +132,13 @@ impl Ask {
     }
 
     /// The session that the path's last part names.
-    fn resource(&self) -> Option<(ResourceId, Resource)> {
+    fn resource(&self, kind: Kind) -> Option<(ResourceId, Resource)> {
         let (name, id) = self.path.rsplit_once('/')?;
         let id = id.parse::<ResourceId>().ok()?;
         let resource = self.shard.node.webrtc.resources.lock().get(&id).cloned()?;
-        (resource.name.as_str() == name).then_some((id, resource))
+        // A right to watch is none to end what is published.
+        let is_of_kind = resource.is_publisher == (kind == Kind::Publish);
+        (is_of_kind && resource.name.as_str() == name).then_some((id, resource))
     }
 
     fn name(&self) -> Refused<StreamName> {

@@ -55,6 +55,7 @@ pub(super) struct WebRtc {
 #[derive(Clone)]
 struct Resource {
     name: StreamName,
+    is_publisher: bool,
     commands: mpsc::Sender<Command>,
     /// Of its ICE session.
     etag: String,
@@ -158,7 +159,8 @@ impl Shard {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let id = ResourceId::random();
         let (etag, peer_ufrag) = (http::etag(local), transport.ice.ufrag.clone());
-        let resource = Resource { name, commands, etag, peer_ufrag };
+        let is_publisher = matches!(role, Role::Publish(_));
+        let resource = Resource { name, is_publisher, commands, etag, peer_ufrag };
         webrtc.resources.lock().insert(id, resource);
         let listed = Listed { node: self.node.clone(), id };
         let session = Session::new(peer, role, seat, receiver, place, self.node.stop.clone());
@@ -187,3 +189,4 @@ impl Drop for Listed {
 const PORT_TRIES: u32 = 8;
 /// Requests that wait for a session's turn.
 const COMMANDS_MAX: usize = 4;
+
