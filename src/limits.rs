@@ -354,6 +354,8 @@ pub const WEBRTC_SESSIONS_MAX: usize = 16_000;
 pub const WEBRTC_INBOX_MAX: usize = 1024;
 /// Bytes that wait for a TCP peer's socket; further packets are lost.
 pub const WEBRTC_TCP_QUEUE_BYTES_MAX: usize = 512 * 1024;
+/// Time from a TCP peer's connection until a session accepts it; then it is closed.
+pub const WEBRTC_TCP_ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A TCP peer that says nothing for this long is gone: checks come every few seconds.
 pub const WEBRTC_TCP_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Data channels of one session; further ones are refused.

@@ -130,6 +130,11 @@ impl Door {
         }
     }
 
+    /// Whether a session has accepted this way.
+    pub(super) fn knows(&self, path: &Path) -> bool {
+        self.table.lock().by_path.contains_key(&(path.transport, path.remote))
+    }
+
     /// A TCP peer that showed the name of a session.
     pub(super) fn enter(&self, peer: SocketAddr, writer: Writer) {
         self.table.lock().writers.insert(peer, writer);
@@ -168,14 +173,20 @@ impl Seat {
     /// The session has accepted this way: what comes along it is for the session from now on.
     pub(super) fn learn(&mut self, path: &Path) {
         let way = (path.transport, path.remote);
+        let mut table = self.door.table.lock();
+        // Another session may have begun there, or have pretended to.
+        if table.by_path.get(&way).is_some_and(|inbox| Arc::ptr_eq(inbox, &self.inbox)) {
+            return;
+        }
+        table.by_path.insert(way, self.inbox.clone());
         if self.paths.contains(&way) {
             return;
         }
         if self.paths.len() >= limits::ICE_PATHS_MAX {
             let oldest = self.paths.remove(0);
-            self.forget(&mut self.door.table.lock(), &oldest);
+            self.forget(&mut table, &oldest);
         }
-        self.door.table.lock().by_path.insert(way, self.inbox.clone());
+        drop(table);
         self.paths.push(way);
     }
 

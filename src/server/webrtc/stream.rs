@@ -8,16 +8,17 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use super::door::Door;
 use crate::{
-    limits,
+    clock, limits,
     net::pending::Place,
     proto::ice::{
         Path, Transport,
         framing::{Frames, frame},
+        stun::is_stun,
     },
 };
 
@@ -58,7 +59,7 @@ impl Writer {
     }
 }
 
-/// One connection. It must show the name of a session at once.
+/// One connection. It must be accepted by a session at once.
 pub(super) async fn connection(door: Arc<Door>, stream: TcpStream, peer: SocketAddr, place: Place) {
     let Ok(local) = stream.local_addr() else { return };
     let path = Path { remote: canonical(peer), local: canonical(local), transport: Transport::Tcp };
@@ -68,14 +69,19 @@ pub(super) async fn connection(door: Arc<Door>, stream: TcpStream, peer: SocketA
 
 async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place) -> io::Result<()> {
     // Until it speaks it costs no buffer.
-    timeout(limits::RTMP_FIRST_BYTE_TIMEOUT, stream.readable()).await??;
+    let accepted_by = clock::now() + limits::WEBRTC_TCP_ACCEPT_TIMEOUT;
+    timeout_at(accepted_by, stream.readable()).await??;
     let (mut reader, mut socket) = stream.into_split();
     let (mut frames, mut buffer) = (Frames::default(), vec![0; READ_BYTES]);
     let writer = Writer::default();
     let (mut is_known, mut place) = (false, Some(place));
     loop {
+        if door.knows(&path) {
+            drop(place.take());
+        }
+        let due = if place.is_some() { accepted_by } else { clock::now() + limits::WEBRTC_TCP_SILENCE_MAX };
         let bytes = tokio::select! {
-            read = timeout(limits::WEBRTC_TCP_SILENCE_MAX, reader.read(&mut buffer)) => match read {
+            read = timeout_at(due, reader.read(&mut buffer)) => match read {
                 Ok(Ok(count)) if count > 0 => buffer.get(..count).unwrap_or_default(),
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
@@ -89,18 +95,18 @@ async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place)
         };
         let mut is_stranger = false;
         let read = frames.read(bytes, |datagram| {
-            if !is_known && !is_stranger {
+            if is_stranger {
+                return;
+            }
+            if !is_known {
                 // Before its session may answer.
                 door.enter(path.remote, writer.clone());
-                is_known = door.handle(path, datagram);
-                is_stranger = !is_known;
-            } else if is_known {
-                door.handle(path, datagram);
             }
+            let is_heard = door.handle(path, datagram);
+            // A check that nobody hears: the session is gone.
+            is_stranger = !is_heard && (!is_known || is_stun(datagram));
+            is_known |= is_heard;
         });
-        if is_known {
-            drop(place.take());
-        }
         if is_stranger || read.is_err() {
             return Err(io::ErrorKind::InvalidData.into());
         }
