@@ -115,8 +115,8 @@ pub struct Peer {
     /// Made when the first handshake packet comes along a way that was checked.
     dtls: Option<Box<Dtls>>,
     dtls_due: Option<Instant>,
-    /// Which ClientHello began it.
-    hello: Option<[u8; 32]>,
+    /// Which ClientHello began it, and when.
+    hello: Option<([u8; 32], Instant)>,
     handshake: Option<Arc<()>>,
     is_handshaken: bool,
     is_trusted: bool,
@@ -287,12 +287,10 @@ impl Peer {
     }
 
     fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) {
-        let begins_anew = match hello_random(datagram) {
-            // Somebody who can write the peer's address may have said hello before him.
-            Some(random) => self.connect_by.is_some() && self.hello != Some(random),
-            None => false,
-        };
-        if begins_anew && matches!(self.side, Side::Passive) && !self.accept_handshake(now, datagram) {
+        if let (Side::Passive, Some(random)) = (&self.side, hello_random(datagram))
+            && self.hello.is_none_or(|(begun, _)| begun != random)
+            && !self.accept_hello(now, random)
+        {
             return;
         }
         let Some(dtls) = &mut self.dtls else { return };
@@ -303,10 +301,17 @@ impl Peer {
         self.drive(now);
     }
 
-    /// False if too many handshakes run on this node: the peer will ask again.
-    fn accept_handshake(&mut self, now: Instant, hello: &[u8]) -> bool {
+    /// False if this hello is not heard: the session is connected, another handshake has just begun, or too many run
+    /// on this node. The peer will ask again.
+    ///
+    /// Somebody who can write the peer's address may say hello before him, or in the middle of his handshake.
+    fn accept_hello(&mut self, now: Instant, random: [u8; 32]) -> bool {
+        if self.connect_by.is_none() || self.hello.is_some_and(|(_, begun)| now < begun + HELLO_PRECEDENCE) {
+            return false;
+        }
         let Some(place) = self.handshake.take().or_else(|| self.identity.begin_handshake()) else { return false };
-        (self.handshake, self.hello, self.is_trusted) = (Some(place), hello_random(hello), false);
+        (self.handshake, self.hello, self.is_trusted) = (Some(place), Some((random, now)), false);
+        (self.is_handshaken, self.sealer, self.opener) = (false, None, None);
         self.dtls = Some(self.identity.dtls(now));
         true
     }
@@ -429,6 +434,9 @@ fn hello_random(datagram: &[u8]) -> Option<[u8; 32]> {
     (is_hello && is_begin).then(|| body.get(2..34)?.try_into().ok()).flatten()
 }
 
+/// What a handshake has to get on before another hello may begin it anew. It is shorter than the time until we repeat
+/// a flight that its addressee may not have asked for.
+const HELLO_PRECEDENCE: Duration = Duration::from_millis(100);
 /// Room for one record of our size.
 const DTLS_RECORD_BYTES_MAX: usize = 2048;
 /// The largest output that DTLS gives: a whole record of the peer (RFC 6347 §4.1).
