@@ -75,6 +75,9 @@ pub(super) enum Command {
     Close,
     /// Events as server-sent events.
     Events(mpsc::Sender<Bytes>),
+    /// A bug, so that tests see what becomes of it.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What a session is for.
@@ -150,6 +153,8 @@ impl Session {
                 (Command::Close, _) => return Err(End::Deleted),
                 (Command::Events(sender), Role::Play(playing)) => playing.tell_by_http(sender),
                 (Command::Events(_), Role::Publish(_)) => {}
+                #[cfg(test)]
+                (Command::Panic, _) => panic!("injected"),
             }
         }
         self.receive(now)?;
