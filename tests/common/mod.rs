@@ -11,6 +11,7 @@ mod peers;
 mod process;
 mod seen;
 mod viewer;
+mod webrtc;
 
 pub(crate) use api::{Api, Reply};
 pub(crate) use cluster::{Cluster, hawker, status};
@@ -23,3 +24,4 @@ pub(crate) use peers::{
 pub(crate) use process::{Process, run, run_ok, text};
 pub(crate) use seen::{Peer, Picture, assert_each_once, beeps, frame_0_us, lags_ms, pictures};
 pub(crate) use viewer::{Kind, Packet, Viewer, assert_even};
+pub(crate) use webrtc::{Answer, End, PUBLISH_KEY, Player, SDP, WebRtcNode};
