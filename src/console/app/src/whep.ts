@@ -1,8 +1,9 @@
 // Plays a stream over WebRTC, asked for by WHEP; events come on a data channel, with the RTP timestamp of their frame.
 
 import { whepUrl } from "./api";
-import { parseEvent, type LiveEvent } from "./event";
+import { type LiveEvent, parseEvent } from "./event";
 import type { Player, Sink, State, Stats } from "./player";
+import { RtpClock } from "./rtp";
 
 const RETRY_MS = 2000;
 /** While nobody publishes the server holds its answer back; this much silence says so. */
@@ -10,8 +11,6 @@ const SILENCE_MS = 3000;
 const EVENTS_CHANNEL = "live-events";
 const UNREACHABLE = "The server can't be reached. Trying again.";
 const NO_MEDIA = "No pictures come through; a firewall may block UDP. Trying again.";
-/** RTP's clock of video. */
-const TICK_US = 1000 / 90;
 
 /** What the data channel carries. */
 interface Message {
@@ -28,8 +27,7 @@ export class WhepPlayer implements Player {
   readonly #sink: Sink;
   #attempt = new AbortController();
   #retry: ReturnType<typeof setTimeout> | undefined;
-  /** A PTS and its RTP timestamp. */
-  #known: { pts_us: number; rtp: number } | undefined;
+  #clock = new RtpClock();
   /** What a joiner was told so far. */
   #told: LiveEvent[] = [];
   #buffer_ms: number | undefined;
@@ -57,12 +55,13 @@ export class WhepPlayer implements Player {
   close(): void {
     clearTimeout(this.#retry);
     this.#attempt.abort();
+    this.element.srcObject = null;
     this.element.remove();
   }
 
   #start(): void {
     this.#attempt = new AbortController();
-    this.#known = undefined;
+    this.#clock = new RtpClock();
     this.#told = [];
     const { signal } = this.#attempt;
     this.#connect(signal).catch((error: unknown) => {
@@ -81,37 +80,36 @@ export class WhepPlayer implements Player {
 
   async #connect(attempt: AbortSignal): Promise<void> {
     const peer = this.#open(attempt);
+    let session: URL | undefined;
+    attempt.addEventListener("abort", () => void leave(peer, session));
     await peer.setLocalDescription();
     const offer = { method: "POST", headers: { "content-type": "application/sdp" }, body: peer.localDescription?.sdp };
     const silence = setTimeout(() => attempt.aborted || this.#sink.state({ kind: "waiting" }), SILENCE_MS);
-    const asked = fetch(this.#url, { ...offer, signal: attempt }).finally(() => clearTimeout(silence));
-    const response = await asked;
+    const posted = fetch(this.#url, { ...offer, signal: attempt });
+    const response = await posted.finally(() => clearTimeout(silence));
     const answer = await response.text();
     if (response.status === 404) return this.#restart(attempt, { kind: "waiting" });
     if (!response.ok) return this.#restart(attempt, { kind: "error", message: `The server refused: ${answer.trim()}` });
-    const session = new URL(response.headers.get("location") ?? "", response.url);
-    attempt.addEventListener("abort", () => {
-      void fetch(session, { method: "DELETE", keepalive: true }).catch(() => undefined);
-    });
+    session = new URL(response.headers.get("location") ?? "", response.url);
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
+    // Not before: a media element without media keeps the page from being loaded.
+    if (!attempt.aborted) this.element.srcObject = new MediaStream(peer.getReceivers().map(({ track }) => track));
   }
 
-  /** A connection that is closed with its attempt. */
   #open(attempt: AbortSignal): RTCPeerConnection {
     const peer = new RTCPeerConnection();
-    attempt.addEventListener("abort", () => peer.close());
-    const media = new MediaStream();
-    this.element.srcObject = media;
-    peer.ontrack = ({ track }) => media.addTrack(track);
     peer.onconnectionstatechange = () => {
       const lost = ["disconnected", "failed"].includes(peer.connectionState);
       if (lost) this.#restart(attempt, { kind: "error", message: NO_MEDIA });
     };
     for (const kind of ["video", "audio"]) peer.addTransceiver(kind, { direction: "recvonly" });
     const channel = peer.createDataChannel(EVENTS_CHANNEL);
-    channel.onmessage = ({ data }) => this.#onMessage(data);
-    // The server ended the session: the stream is over.
-    channel.onclose = () => this.#restart(attempt, { kind: "waiting" });
+    channel.addEventListener("message", ({ data }) => this.#onMessage(data), { signal: attempt });
+    channel.onclose = () => {
+      // The server ended the session: the stream is over.
+      peer.close();
+      this.#restart(attempt, { kind: "waiting" });
+    };
     return peer;
   }
 
@@ -119,9 +117,8 @@ export class WhepPlayer implements Player {
     this.element.requestVideoFrameCallback(this.#onFrame);
     this.#sink.state({ kind: "live" });
     if (frame.receiveTime !== undefined) this.#buffer_ms = frame.expectedDisplayTime - frame.receiveTime;
-    const pts_us = frame.rtpTimestamp === undefined ? undefined : this.#pts_us(frame.rtpTimestamp);
-    // Of both timestamps what stood behind the tick was cut off: the frame's PTS may be that much later.
-    if (pts_us !== undefined) this.#sink.shown(Math.round(pts_us + TICK_US));
+    const pts_us = frame.rtpTimestamp === undefined ? undefined : this.#clock.pts_us(frame.rtpTimestamp);
+    if (pts_us !== undefined) this.#sink.shown(pts_us);
   };
 
   #onMessage(data: string): void {
@@ -129,7 +126,7 @@ export class WhepPlayer implements Player {
       const { rtp, rp, ev } = JSON.parse(data) as Message;
       const event = parseEvent(ev);
       if (!event) return;
-      this.#align(rtp, rp, event.time.pts_us);
+      if (event.time.pts_us !== undefined) this.#clock.learn(rtp, event.time.pts_us, rp === 1);
       // Joiners are told an event at a time. All of those so far are what is known to be.
       this.#told = rp === 1 ? [...this.#told, event] : [];
       if (rp === 1) this.#sink.snapshot({ events: this.#told });
@@ -138,16 +135,11 @@ export class WhepPlayer implements Player {
       console.warn("a message that isn't JSON:", error);
     }
   }
+}
 
-  /** What had fired before the join comes with too late a timestamp: whichever of those is nearest must do at first. */
-  #align(rtp: number, rp: 0 | 1, pts_us: number | undefined): void {
-    if (pts_us === undefined) return;
-    const before_us = this.#pts_us(rtp);
-    if (rp === 0 || before_us === undefined || before_us < pts_us) this.#known = { pts_us, rtp };
-  }
-
-  #pts_us(rtp: number): number | undefined {
-    // `| 0` makes of a difference modulo 2^32 the signed one.
-    return this.#known && this.#known.pts_us + ((rtp - this.#known.rtp) | 0) * TICK_US;
-  }
+/** The server is told first: once the connection has ended there is no session left to delete. */
+async function leave(peer: RTCPeerConnection, session: URL | undefined): Promise<void> {
+  const open = peer.connectionState === "connected";
+  if (session && open) await fetch(session, { method: "DELETE", keepalive: true }).catch(() => undefined);
+  peer.close();
 }
