@@ -1,5 +1,5 @@
-//! A real Chromium watches the edge: hawker's own page over MoQ, WebRTC and HTTP-FLV, and mpegts.js by itself; xgplayer's
-//! demuxer does without a browser.
+//! A real Chromium watches the edge: hawker's own page over MoQ, WebRTC and HTTP-FLV, and mpegts.js by itself;
+//! xgplayer's demuxer does without a browser.
 
 mod common;
 

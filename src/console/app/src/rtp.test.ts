@@ -39,3 +39,12 @@ test("what had fired before the join puts no frame before it, and does until an 
   clock.learn(join, NOW_US - 1_000_000, true);
   assert.equal(clock.pts_us(join), exact_us);
 });
+
+test("hours later the clock still reads, though its timestamps go round every 13 hours", () => {
+  const clock = new RtpClock();
+  const hour_us = 3_600_000_000;
+  for (const hours of [0, 6, 12, 18]) clock.learn(ticks(NOW_US + hours * hour_us, 7), NOW_US + hours * hour_us, false);
+  const frame_us = NOW_US + 24 * hour_us;
+  const read_us = clock.pts_us(ticks(frame_us, 7)) ?? assert.fail("nothing is known");
+  assert.ok(Math.abs(read_us - frame_us) < 30, `${read_us} for ${frame_us}`);
+});
