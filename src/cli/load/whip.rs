@@ -154,7 +154,7 @@ impl Track {
     /// The time in ticks of the track's clock.
     fn ticks(&self, at_us: u64) -> u32 {
         let ticks_per_ms = if self.kind == TrackKind::Video { 90 } else { 48 };
-        u32::try_from(at_us * ticks_per_ms / 1000 & 0xffff_ffff).unwrap_or(0)
+        u32::try_from((at_us * ticks_per_ms / 1000) & 0xffff_ffff).unwrap_or(0)
     }
 
     fn send(&mut self, session: &mut Session, transport_sequence: &mut u16, at_us: u64, packets: &Packets) {

@@ -1,6 +1,10 @@
 //! One session: what comes in goes to the layer it is for, what the layers have to say comes out.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dimpl::{Dtls, Output, SrtpProfile};

@@ -190,6 +190,5 @@ const PORT_TRIES: u32 = 8;
 /// Requests that wait for a session's turn.
 const COMMANDS_MAX: usize = 4;
 
-
 #[cfg(test)]
 mod tests;
