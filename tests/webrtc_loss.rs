@@ -4,7 +4,7 @@ mod common;
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{Dev, Impairment, Link, Node, Peer, publish_numbered};
+use common::{Dev, Impairment, Link, Node, Peer, browser, frame_0_us, publish_numbered, run, text};
 use serde_json::{Value, json};
 
 /// A mobile network on a fair day: 50 ms there and back.
@@ -57,6 +57,22 @@ fn a_viewer_on_a_bad_link_goes_on() {
     let values = viewer.wait_pictures(250);
     assert_shown(&values, 0.8);
     assert_fired(&values, &sent);
+}
+
+/// Chromium judges as it does without loss: each event on the very picture, or on the first that it shows after it.
+#[test]
+fn chromium_on_a_fair_link_fires_events_in_time() {
+    let dev = Dev::start();
+    let _ffmpeg = publish_numbered(&dev.origin.publish_url);
+    let frame_0_us = frame_0_us(&dev.edge, 40_000).to_string();
+    let (link, via) = link(&dev.edge, FAIR);
+    let mut driver = browser("whep.mjs");
+    driver
+        .args(["--http", &dev.edge.http, "--stream", "live/room", "--frame-0-us", &frame_0_us, "--via", &via])
+        .args(["--api", &dev.origin.http, "--token", &dev.origin.api_token]);
+    let output = run(60, &driver);
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert!(link.carried_and_lost().1 > 0, "no test of anything");
 }
 
 #[test]

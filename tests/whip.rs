@@ -142,6 +142,29 @@ fn requests_that_mean_nothing_get_the_status_that_says_so() {
     assert_eq!(ask(&["--request", "DELETE", &format!("{url}/0123456789abcdef0123456789abcdef")]), "404");
 }
 
+/// RFC 9725, section 4.3: they change nothing, because peers come to us.
+#[test]
+fn candidates_that_trickle_in_are_taken_by_their_own_session() {
+    let dev = Dev::start();
+    let publisher = Peer::publish(&dev.origin, &["--silent"]);
+    let [location, etag] = publisher.wait("the answer", |values| {
+        let answer = values.iter().find(|value| value["answer"].is_string())?;
+        Some(["location", "etag"].map(|header| answer[header].as_str().expect("a header").to_owned()))
+    });
+    let url = format!("{}{location}", dev.origin.http);
+    let fragment = "m=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n";
+    let patch = |tag: &str, key: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--request", "PATCH"])
+            .args(["--header", "content-type: application/trickle-ice-sdpfrag", "--data-binary", fragment])
+            .args(["--header", &format!("if-match: {tag}"), "--header", &format!("authorization: Bearer {key}")]);
+        text(&run(10, curl.arg(&url)).stdout)
+    };
+    assert_eq!(patch(&etag, dev.origin.key()), "204");
+    assert_eq!(patch("\"another\"", dev.origin.key()), "412");
+    assert_eq!(patch(&etag, "Wr0ngKey"), "401");
+}
+
 /// Three seconds of each picture once, with the beeps beside them.
 fn assert_in_sync(viewer: &Peer, frames_per_s: i64) -> Vec<Value> {
     let values = viewer.wait("four seconds, and beeps in them", |values| {
