@@ -79,6 +79,50 @@ fn viewers_of_flv_and_rtmp_at_origin_and_edge_get_every_frame_and_event() {
 }
 
 #[test]
+fn whep_viewers_at_origin_and_edge_get_every_frame_and_event_of_whip_publishers() {
+    let dev = Dev::start();
+    let whep = |node: &Node| node.http.replace("http://", "whep://") + "/live/load-{n}";
+    let (_, key) = dev.origin.publish_url.split_once('?').unwrap();
+    let mut load = hawker();
+    load.args(["load", "--json=-", "--publishers=2", "--viewers=20", "--secs=5", "--events=4", "--sample=2"]);
+    load.args(["--publish", &format!("{}/whip/live/load-{{n}}?{key}", dev.origin.http)]);
+    load.args(["--watch", &whep(&dev.origin), "--watch", &whep(&dev.edge)]);
+    load.args(["--api", &dev.origin.http, "--token", &dev.origin.api_token]);
+    load.args(["--fail-if", "frames_lost>0", "--fail-if", "joined!=20", "--fail-if", "events<1000"]);
+    let output = run(40, &load);
+    let report: Value =
+        serde_json::from_str(&text(&output.stdout)).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let (publishers, viewers) = (&report["publishers"], &report["viewers"]);
+    assert_eq!((&publishers["count"], &publishers["failed"], &publishers["lost"]), (&2.into(), &0.into(), &0.into()));
+    // 80 frames a second, of which 50 are sound.
+    assert!(publishers["frames"].as_u64().unwrap() > 2 * 5 * 75, "{publishers}");
+    assert_flawless(viewers, 20);
+    assert!(viewers["frames"].as_u64().unwrap() > 20 * 3 * 75, "picture and sound: {viewers}");
+    assert!(viewers["events"].as_u64().unwrap() > 20 * 8, "{viewers}");
+    // One of the conditions is so.
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(report["failed_if"].as_array().unwrap().len() == 1, "{report}");
+    // What the publishers ended is over, and doesn't wait for them to come back.
+    dev.server.stderr.wait_line("publisher gone");
+    assert!(dev.log().contains("deleted"), "{}", dev.log());
+}
+
+#[test]
+fn who_publishes_over_whip_with_a_wrong_key_or_plays_what_is_not_there_is_refused() {
+    let dev = Dev::start();
+    let publish = format!("{}/live/a?key=Wr0ng", dev.origin.http.replace("http://", "whip://"));
+    let output = run(40, hawker().args(["load", "--secs=3", "--publish", &publish]));
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("none of the publishers was accepted"), "{said}");
+    assert!(said.contains("401") && !said.contains("Wr0ng"), "{said}");
+
+    let report = load(&["--watch", &format!("{}/whep/live/nobody", dev.edge.http), "--viewers=4", "--secs=8"]);
+    let viewers = &report["viewers"];
+    assert_eq!((&viewers["failed"], &viewers["joined"]), (&4.into(), &0.into()), "{viewers}");
+    assert!(viewers["failures"].as_object().unwrap().keys().all(|reason| reason.contains("404")), "{viewers}");
+}
+
+#[test]
 fn slow_viewers_and_a_storm_are_told_from_faults() {
     let dev = Dev::start();
     let report = load(&[

@@ -11,6 +11,9 @@ mod common;
 mod floor;
 #[path = "../benches/fanout/quic_floor.rs"]
 mod quic_floor;
+#[path = "../benches/fanout/rtp_floor.rs"]
+#[allow(dead_code, reason = "the bench uses the rest of it")]
+mod rtp_floor;
 #[path = "../benches/fanout/run.rs"]
 #[allow(dead_code, reason = "the bench uses the rest of it")]
 mod run;
@@ -37,7 +40,9 @@ fn everything_arrives_at_the_recorded_cost() {
     let recorded: BTreeMap<String, f64> = toml::from_str(&fs::read_to_string(ratios_file()).unwrap()).unwrap();
     let mut now = BTreeMap::new();
     // As many as make CPU times of hundreds of milliseconds: they are counted in tens.
-    for (name, egress, viewers) in [("flv", Egress::Flv, 200), ("rtmp", Egress::Rtmp, 200), ("moq", Egress::Moq, 60)] {
+    let cases =
+        [("flv", Egress::Flv, 200), ("rtmp", Egress::Rtmp, 200), ("moq", Egress::Moq, 60), ("whep", Egress::Whep, 60)];
+    for (name, egress, viewers) in cases {
         let point = point(egress, viewers);
         let bound = recorded.get(name).map_or(f64::INFINITY, |ratio| ratio * WORSE);
         let mut ratio = measure(&point);
@@ -72,7 +77,7 @@ fn floor_process() {
 }
 
 fn point(egress: Egress, viewers: u32) -> Point {
-    let audio_kbit_per_s = if egress == Egress::Moq { 0 } else { 64 };
+    let audio_kbit_per_s = if matches!(egress, Egress::Moq | Egress::Whep) { 0 } else { 64 };
     Point {
         egress,
         viewers,
@@ -84,8 +89,7 @@ fn point(egress: Egress, viewers: u32) -> Point {
 
 /// CPU a frame and viewer, of the floor's.
 fn measure(point: &Point) -> f64 {
-    let quic = point.egress == Egress::Moq;
-    let floor = servers::floor(&Floor { quic, merge: true, shape: point.shape.clone() });
+    let floor = servers::floor(&Floor { egress: point.egress, merge: true, shape: point.shape.clone() });
     let floor = report_of(&mut load_command(point, &floor)).unwrap();
     assert_watched(&floor.viewers);
     let server = servers::hawker(&Settings { shards: 1, profile: None });
@@ -123,5 +127,5 @@ fn ratios_file() -> impl AsRef<Path> {
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/load_ratios.toml")
 }
 
-/// Of each of the six runs.
+/// Of each of the eight runs.
 const SECS: u32 = 6;

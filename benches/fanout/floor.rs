@@ -1,5 +1,6 @@
 //! The least that fan-out costs. Over TCP: one thread, no runtime, one bare `writev` of shared bytes a picture and
-//! viewer, with the sound that came before it. Over QUIC: quinn alone. What a server needs above this is its own.
+//! viewer, with the sound that came before it. Over QUIC: quinn alone. Over RTP: a seal and a share of a send a packet.
+//! What a server needs above this is its own.
 
 use std::{
     error::Error,
@@ -19,13 +20,13 @@ use hawker::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::quic_floor;
+use crate::{quic_floor, rtp_floor, servers::Egress};
 
 /// What a floor does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Floor {
-    /// quinn rather than TCP.
-    pub(crate) quic: bool,
+    /// To whom.
+    pub(crate) egress: Egress,
     /// Sound waits for the next picture and goes with it, as it does at hawker; else each is a write of its own.
     pub(crate) merge: bool,
     pub(crate) shape: Shape,
@@ -34,17 +35,21 @@ pub(crate) struct Floor {
 impl Floor {
     /// What it is called in a table.
     pub(crate) fn name(&self) -> &'static str {
-        match (self.quic, self.merge) {
-            (true, _) => "floor",
-            (false, true) => "floor, merged",
-            (false, false) => "floor, unmerged",
+        match (self.egress, self.merge) {
+            (Egress::Moq | Egress::Whep, _) => "floor",
+            (_, true) => "floor, merged",
+            (_, false) => "floor, unmerged",
         }
     }
 }
 
 /// Serves until the process ends; prints where.
 pub(crate) fn run(floor: &Floor) -> Result<(), Box<dyn Error + Send + Sync>> {
-    if floor.quic { serve_quic(&floor.shape) } else { Ok(serve_flv(floor)?) }
+    match floor.egress {
+        Egress::Moq => serve_quic(&floor.shape),
+        Egress::Whep => rtp_floor::serve(&floor.shape, |address| println!("floor at whep://{address}/live/load-0")),
+        Egress::Flv | Egress::Rtmp => Ok(serve_flv(floor)?),
+    }
 }
 
 fn serve_quic(shape: &Shape) -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -14,6 +14,7 @@ mod peers;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod process;
 mod quic_floor;
+mod rtp_floor;
 mod run;
 mod servers;
 mod special;
@@ -29,13 +30,14 @@ use table::{Row, Table};
 #[derive(Parser)]
 #[command(name = "fanout")]
 struct Args {
-    /// What to measure [default: flv rtmp moq].
+    /// What to measure [default: flv rtmp moq whep].
     cases: Vec<Case>,
     /// Viewers; several, separated by commas, make several points [default: 200,1000, or 100,500
-    /// beside `--peers`; 50,100 over MoQ].
+    /// beside `--peers`; 50,100 over MoQ; 50,200 over WHEP].
     #[arg(long, value_delimiter = ',')]
     viewers: Vec<u32>,
-    /// Kilobits a second of the stream [default: 1000; 1000,6000 over MoQ, which are pictures of 4 and 25 KB].
+    /// Kilobits a second of the stream [default: 1000; 1000,6000 over MoQ, which are pictures of 4 and 25 KB;
+    /// 2500 over WHEP].
     #[arg(long, value_delimiter = ',')]
     kbit: Vec<u32>,
     /// Pictures a second.
@@ -78,6 +80,8 @@ enum Case {
     Rtmp,
     /// MoQ beside quinn alone.
     Moq,
+    /// WHEP beside a bare seal and send.
+    Whep,
     /// 10,000 FLV viewers of an edge join within a second.
     Storm,
     /// 2,000 publishers on one shard.
@@ -97,7 +101,7 @@ fn main() -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     }
     let mut args = Args::parse();
     if args.cases.is_empty() {
-        args.cases = vec![Case::Flv, Case::Rtmp, Case::Moq];
+        args.cases = vec![Case::Flv, Case::Rtmp, Case::Moq, Case::Whep];
     }
     let mut table = Table::default();
     for case in args.cases.clone() {
@@ -105,6 +109,7 @@ fn main() -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
             Case::Flv => args.points(Egress::Flv, &mut table),
             Case::Rtmp => args.points(Egress::Rtmp, &mut table),
             Case::Moq => args.points(Egress::Moq, &mut table),
+            Case::Whep => args.points(Egress::Whep, &mut table),
             Case::Storm => special::storm(&args, &mut table),
             Case::Publishers => special::publishers(&args, &mut table),
             Case::Edge => special::edge(&args, &mut table),
@@ -125,22 +130,24 @@ impl Args {
 
     /// The load of each run of a case.
     fn point(&self, egress: Egress, viewers: u32, kbit_per_s: u32) -> Point {
-        // quinn alone sends no sound.
-        let audio_kbit_per_s = if egress == Egress::Moq { 0 } else { 64 };
-        let shape = Shape { fps: self.fps, kbit_per_s, gop_secs: 2, audio_kbit_per_s };
+        // The floors of these send no sound; that of RTP begins at the next keyframe, which is to come soon.
+        let audio_kbit_per_s = if matches!(egress, Egress::Moq | Egress::Whep) { 0 } else { 64 };
+        let gop_secs = if egress == Egress::Whep { 1 } else { 2 };
+        let shape = Shape { fps: self.fps, kbit_per_s, gop_secs, audio_kbit_per_s };
         Point { egress, viewers, secs: self.secs, prompt: self.prompt, shape }
     }
 
     /// Every server at every point of one protocol.
     fn points(&self, egress: Egress, table: &mut Table) {
-        let or = |given: &[u32], tcp: &[u32], quic: &[u32]| match (given, egress) {
+        let or = |given: &[u32], tcp: &[u32], quic: &[u32], rtp: &[u32]| match (given, egress) {
             ([], Egress::Moq) => quic.to_vec(),
+            ([], Egress::Whep) => rtp.to_vec(),
             ([], _) => tcp.to_vec(),
             (given, _) => given.to_vec(),
         };
         let tcp_viewers: &[u32] = if self.peers.is_some() { &[100, 500] } else { &[200, 1000] };
-        for kbit in or(&self.kbit, &[1000], &[1000, 6000]) {
-            for viewers in or(&self.viewers, tcp_viewers, &[50, 100]) {
+        for kbit in or(&self.kbit, &[1000], &[1000, 6000], &[2500]) {
+            for viewers in or(&self.viewers, tcp_viewers, &[50, 100], &[50, 200]) {
                 self.compare(self.point(egress, viewers, kbit), table);
             }
         }
@@ -148,8 +155,7 @@ impl Args {
 
     /// The floor, hawker and the peers in turn, so that what disturbs the machine disturbs them alike.
     fn compare(&self, point: Point, table: &mut Table) {
-        let floor =
-            floor::Floor { quic: point.egress == Egress::Moq, merge: !self.no_merge, shape: point.shape.clone() };
+        let floor = floor::Floor { egress: point.egress, merge: !self.no_merge, shape: point.shape.clone() };
         let peers = self.peers.as_ref().map(|_| Peer::of(point.egress)).unwrap_or_default();
         let mut runs = vec![(floor.name(), Ok(Vec::new())), ("hawker", Ok(Vec::new()))];
         runs.extend(peers.iter().map(|peer| (peer.name(), Ok(Vec::new()))));
@@ -169,5 +175,8 @@ impl Args {
             }
         }
         table.add(&point.label(), runs);
+        if point.egress == Egress::Whep {
+            table.say_packets(rtp_floor::packets_per_picture(&point.shape));
+        }
     }
 }

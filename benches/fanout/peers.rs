@@ -32,6 +32,7 @@ impl Peer {
             Egress::Rtmp => &[Self::Nginx, Self::Xiu],
             Egress::Flv => &[Self::Xiu],
             Egress::Moq => &[Self::MoqRelay],
+            Egress::Whep => &[],
         }
     }
 

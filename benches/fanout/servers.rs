@@ -11,18 +11,19 @@ use hawker::{
     media::{Keys, Signer},
     secret::Digest,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{Process, floor::Floor, run_ok};
 
 /// How viewers watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Egress {
     Flv,
     Rtmp,
     Moq,
+    Whep,
 }
 
 /// A running server; it ends with this value.
@@ -74,9 +75,10 @@ pub(crate) fn floor(floor: &Floor) -> Server {
     let line = process.stdout.wait_line("floor at ");
     let mut words = line.split_whitespace().skip_while(|word| *word != "at").skip(1).map(str::to_owned);
     let url = words.next().expect("it says where");
-    let watch = match url.starts_with("http") {
-        true => vec![(Egress::Flv, url.clone()), (Egress::Rtmp, url)],
-        false => vec![(Egress::Moq, url)],
+    let watch = match url.split(':').next() {
+        Some("http") => vec![(Egress::Flv, url.clone()), (Egress::Rtmp, url)],
+        Some("whep") => vec![(Egress::Whep, url)],
+        _ => vec![(Egress::Moq, url)],
     };
     Server { process, publish: None, watch, admin: None, certificate: words.next(), folder: None, upstream: None }
 }
@@ -138,8 +140,9 @@ pub(crate) fn edge(origin: &Server, settings: &Settings) -> Server {
 fn listeners(settings: &Settings, folder: &Path) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!("[egress]\nprofile = '{profile}'\n"));
     format!(
-        "shards = {}\n[rtmp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.2:0'\n[webrtc]\nlisten = '127.0.0.1:0'
-         [moq]\nlisten = '127.0.0.1:0'\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'\n{}[auth]\nplay = 'anyone'\n",
+        "shards = {}\n[rtmp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.2:0'
+         [webrtc]\nlisten = '127.0.0.1:0'\n[moq]\nlisten = '127.0.0.1:0'
+         cert = '{path}/cert.pem'\nkey = '{path}/key.pem'\n{}[auth]\nplay = 'anyone'\n",
         settings.shards,
         profile.unwrap_or_default(),
         path = folder.display(),
@@ -161,6 +164,7 @@ fn serve(folder: &Arc<TempDir>, name: &str, config: &str, certificate: &str) -> 
             (Egress::Flv, format!("http://{}/{STREAM}.flv", at("http"))),
             (Egress::Rtmp, format!("rtmp://{}/{STREAM}", at("rtmp"))),
             (Egress::Moq, format!("moqt://{}/{STREAM}", at("moq"))),
+            (Egress::Whep, format!("whep://{}/{STREAM}", at("http"))),
         ],
         admin: Some(format!("http://{}", at("admin"))),
         certificate: Some(certificate.to_owned()),

@@ -68,6 +68,17 @@ impl Table {
         }
     }
 
+    /// Prints the last case's costs a packet, of which each frame has so many.
+    pub(crate) fn say_packets(&self, packets_per_frame: f64) {
+        let Some(last) = self.rows.last().map(|row| &row.case) else { return };
+        let costs = self.rows.iter().filter(|row| row.case == *last).filter_map(|row| {
+            let us = row.figures.as_ref()?.us_per_frame / packets_per_frame;
+            Some(format!("{} {us:.2}", row.server))
+        });
+        let costs: Vec<_> = costs.collect();
+        self.say(&format!("us/packet, {packets_per_frame:.1} a frame: {}", costs.join(", ")));
+    }
+
     /// Prints what no column has.
     pub(crate) fn say(&self, sentence: &str) {
         println!("  {sentence}");

@@ -350,6 +350,25 @@ mod tests {
     }
 
     #[test]
+    fn over_webrtc_sound_is_opus_silence_with_a_mark_at_the_rate_asked_for() {
+        for audio_kbit_per_s in [16, 64, 160, 500] {
+            let media = Synthetic::for_webrtc(&Shape { audio_kbit_per_s, ..SHAPE });
+            let sounds: Vec<_> = media.frames(0.0).filter(|due| due.track == TrackKind::Audio).take(100).collect();
+            assert_eq!((sounds[99].number, sounds[99].at_us), (99, 1_980_000));
+            let packets: Vec<_> = sounds.iter().map(|due| media.frame(due, 7)).collect();
+            let kbit: usize = packets.iter().map(|packet| packet.len()).sum::<usize>() / 250;
+            assert!(kbit.abs_diff(audio_kbit_per_s as usize) <= 2, "{kbit} instead of {audio_kbit_per_s}");
+            for (nth, packet) in packets.iter().enumerate() {
+                assert_eq!(Mark::of_sound(packet), Some(Mark { number: nth as u64, clock_us: 7 }));
+                // RFC 6716 §3.2.5: the padding's length, and after it nothing but the frame of zero bytes and the padding.
+                let lengths = packet[2..].iter().take_while(|byte| **byte == 255).count();
+                let padding = 254 * lengths + usize::from(packet[2 + lengths]);
+                assert_eq!(packet.len(), 2 + lengths + 1 + padding);
+            }
+        }
+    }
+
+    #[test]
     fn nothing_else_has_a_mark() {
         assert_eq!(Mark::of_picture(b"\0\0\0\x26\x06\x05\x22"), None);
         assert_eq!(Mark::of_sound(&[0x21; 64]), None);
