@@ -56,7 +56,7 @@ pub(crate) fn serve(
     for due in media.frames(0.0).filter(|due| due.track == TrackKind::Video) {
         room.admit_until(began + Duration::from_micros(due.at_us))?;
         let packets = packetiser.packetise(media.video(), due.keyframe, &media.frame(&due, clock::unix_us()));
-        let timestamp = u32::try_from(due.at_us * 90 / 1000 & 0xffff_ffff).unwrap_or(0);
+        let timestamp = u32::try_from((due.at_us * 90 / 1000) & 0xffff_ffff).unwrap_or(0);
         room.send(timestamp, due.keyframe, &packets);
     }
     Ok(())
@@ -197,7 +197,7 @@ impl<'a> Room<'a> {
         }
         if !matches!(datagram.first(), Some(128..=191)) {
             let path = Path { remote, local: self.address, transport: Transport::Udp };
-            self.drive(index, |peer, now| drop(peer.handle_datagram(now, path, datagram)));
+            self.drive(index, |peer, now| _ = peer.handle_datagram(now, path, datagram));
         }
     }
 

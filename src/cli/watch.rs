@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 use url::Url;
 
 use self::analysis::{Analysis, Report};
-use super::{Outcome, root_cause};
+use super::{Outcome, root_cause, webrtc};
 use crate::{
     clock::{self, Instant},
     secret::{Digest, redact},
@@ -18,13 +18,15 @@ mod keys;
 mod moq;
 mod observed;
 mod rtmp;
+mod whep;
 
 pub(super) use moq::trust;
 
 /// Arguments of `hawker watch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// rtmp://host/app/name, http://host/name.flv, https://host:port/name or moqt://host:port/name (MoQ).
+    /// rtmp://host/app/name, http://host/name.flv, https://host:port/name or moqt://host:port/name (MoQ),
+    /// whep://host/name (WebRTC, the same as http://host/whep/name).
     url: Url,
     /// How long.
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = parse_secs)]
@@ -49,9 +51,11 @@ pub(super) enum Failed {
     Refused(String),
     #[error(transparent)]
     Rtmp(#[from] super::rtmp::Failed),
+    #[error(transparent)]
+    WebRtc(#[from] webrtc::Failed),
     #[error("what came is not a stream: {0}")]
     Broken(String),
-    #[error("{0}: watch knows rtmp, http with .flv, https and moqt (MoQ)")]
+    #[error("{0}: watch knows rtmp, http with .flv, https and moqt (MoQ), and whep")]
     Scheme(String),
     #[error("connected, but no keyframe came ({0}): is anybody publishing?")]
     Silent(String),
@@ -69,7 +73,9 @@ impl Failed {
 }
 
 /// Watches to the end and reports; an error if nothing played.
-pub(super) async fn run(args: Args) -> Outcome {
+pub(super) async fn run(mut args: Args) -> Outcome {
+    let whep = webrtc::endpoint(&args.url, "whep");
+    args.url = whep.unwrap_or(args.url);
     let keys = keys::load(args.event_keys.as_deref(), &args.url).await?;
     let start = clock::now();
     let mut analysis = Analysis::new(start, clock::unix_ms(), !args.json).believing(keys);
@@ -102,6 +108,7 @@ enum Ended {
 async fn play(args: &Args, until: Instant, analysis: &mut Analysis) -> Result<Ended, Failed> {
     let url = &args.url;
     match url.scheme() {
+        "http" if webrtc::endpoint(url, "whep").is_some() => whep::play(url, until, analysis).await,
         "http" if url.path().ends_with(".flv") => bounded(until, flv::play(url, analysis)).await,
         "rtmp" | "rtmps" => bounded(until, rtmp::play(url, analysis)).await,
         "https" | "moqt" => moq::play(url, args.cert_sha256, until, analysis).await,
