@@ -360,6 +360,9 @@ pub const WEBRTC_TCP_ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const WEBRTC_TCP_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Data channels of one session; further ones are refused.
 pub const CHANNELS_MAX: usize = 8;
+/// SCTP streams that a peer's data channels may use: packets for further ones are dropped. Channels are even or odd
+/// from 0 or 1 on, so it is more than twice [`CHANNELS_MAX`].
+pub const CHANNEL_STREAMS_MAX: u16 = 32;
 /// Longest name of a data channel; the rest of a longer one is not read.
 pub const CHANNEL_LABEL_BYTES_MAX: usize = 64;
 /// Longest message that a peer may send on a data channel.

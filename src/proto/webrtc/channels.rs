@@ -67,6 +67,9 @@ impl Association {
 
     /// A packet that came through DTLS.
     pub(super) fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+        if !is_within_streams(packet) {
+            return;
+        }
         let packet = Bytes::copy_from_slice(packet);
         match self.endpoint.handle(now, nowhere(), None, None, packet) {
             // A session has one association: another one would end it.
@@ -257,12 +260,28 @@ impl Open {
     }
 }
 
+/// Whether all that an SCTP packet carries is for streams that a session has (RFC 9260 §3.2, §3.3.1; RFC 8260 §2.1).
+/// The library would make one of whatever number comes.
+fn is_within_streams(packet: &[u8]) -> bool {
+    let mut chunks = packet.get(SCTP_HEADER_BYTES..).unwrap_or_default();
+    while let [kind, _, length_a, length_b, rest @ ..] = chunks {
+        let stream = rest.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
+        let is_data = matches!(*kind, CHUNK_DATA | CHUNK_I_DATA);
+        if is_data && stream.is_some_and(|stream| stream >= limits::CHANNEL_STREAMS_MAX) {
+            return false;
+        }
+        let length = usize::from(u16::from_be_bytes([*length_a, *length_b])).max(CHUNK_HEADER_BYTES);
+        chunks = chunks.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    true
+}
+
 fn transport() -> Arc<TransportConfig> {
     let message_bytes_max = u32::try_from(limits::CHANNEL_MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);
     let config = TransportConfig::default()
         .with_max_receive_message_size(message_bytes_max)
         .with_max_receive_buffer_size(limits::CHANNEL_RECEIVE_BYTES_MAX)
-        .with_max_num_inbound_streams(u16::MAX)
+        .with_max_num_inbound_streams(limits::CHANNEL_STREAMS_MAX)
         .with_rto_initial_ms(500)
         .with_rto_min_ms(200)
         .with_rto_max_ms(5000);
@@ -280,9 +299,51 @@ fn nowhere() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 5000))
 }
 
+const SCTP_HEADER_BYTES: usize = 12;
+const CHUNK_HEADER_BYTES: usize = 4;
+const CHUNK_DATA: u8 = 0;
+const CHUNK_I_DATA: u8 = 64;
 /// Message types of DCEP (RFC 8832 §8.2.1).
 const DCEP_OPEN: u8 = 3;
 const DCEP_ACK: u8 = 2;
 const FIRST_EVEN: u16 = 0;
 /// So that SCTP and DTLS around it fit in the datagrams that every path carries.
 const PACKET_BYTES_MAX: u32 = 1080;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(from: &mut Association, to: &mut Association, now: Instant) {
+        while let Some(packets) = from.poll_transmit(now) {
+            packets.iter().for_each(|packet| to.handle_packet(now, packet));
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "any origin will do")]
+    fn exchange(peer: &mut Association, ours: &mut Association) -> Vec<ChannelEvent> {
+        let now = Instant::now();
+        for _ in 0..8 {
+            pass(peer, ours, now);
+            pass(ours, peer, now);
+        }
+        std::iter::from_fn(|| ours.poll_event()).collect()
+    }
+
+    #[test]
+    fn streams_beyond_the_bound_are_not_made() {
+        let (mut peer, mut ours) = (Association::active("first"), Association::passive());
+        assert_eq!(exchange(&mut peer, &mut ours), [ChannelEvent::Open { id: 0, label: "first".to_owned() }]);
+        let mut open = |id: u16| {
+            let (_, association) = peer.association.as_mut().expect("connected");
+            association.open_stream(id, PayloadProtocolIdentifier::Dcep).expect("a stream of the peer's");
+            peer.open.push(id);
+            assert!(peer.write(id, &Open::encode("more"), PayloadProtocolIdentifier::Dcep));
+            let events = exchange(&mut peer, &mut ours);
+            let has_state = ours.association.as_mut().is_some_and(|(_, association)| association.stream(id).is_ok());
+            (events.len(), has_state)
+        };
+        assert_eq!(open(limits::CHANNEL_STREAMS_MAX - 1), (1, true));
+        assert_eq!([open(limits::CHANNEL_STREAMS_MAX), open(u16::MAX - 1)], [(0, false); 2]);
+    }
+}
