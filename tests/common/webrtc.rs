@@ -106,6 +106,11 @@ impl WebRtcNode {
         Answer::read(&mut stream)
     }
 
+    /// A connection to the viewers' listener from another address of this host.
+    pub(crate) fn connect_from(&self, from: &str) -> TcpStream {
+        connect(Some(from), self.http)
+    }
+
     /// An offer to publish, with the right key.
     pub(crate) fn publish_from(&self, from: Option<&str>, offer: &str) -> Answer {
         let key = format!("Bearer {PUBLISH_KEY}");

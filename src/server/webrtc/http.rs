@@ -182,6 +182,8 @@ impl Ask {
         if !self.is_type(whip::SDP) {
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the offer's type is application/sdp"));
         }
+        // A body that comes slowly takes a place, too.
+        let _reading = self.place()?;
         let text = read_text(body).await?;
         Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))
     }
