@@ -27,8 +27,8 @@ use socket2::{Domain, Socket, Type};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// The bound for a request whose body has not ended.
-const POST_BYTES_MAX: usize = 64 * 1024;
+/// The bound for a request whose body has not ended: the body, and the connection's buffer, which grows with it.
+const POST_BYTES_MAX: usize = 128 * 1024;
 /// The bound for a session that is not connected, in the middle of its handshake or before.
 const SESSION_BYTES_MAX: usize = 32 * 1024;
 /// Of each kind.
