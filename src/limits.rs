@@ -344,16 +344,16 @@ pub const WEBRTC_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const WEBRTC_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// DTLS handshakes of a node that run at once; a ClientHello beyond them is not heard.
 pub const WEBRTC_HANDSHAKES_MAX: usize = 256;
-/// Sessions of a node that are not connected; further ones get 503.
+/// Sessions of a node that are not connected, publishers and viewers counted apart; further ones get 503.
 pub const WEBRTC_PENDING_MAX: usize = 1024;
 /// The same from one address.
 pub const WEBRTC_PENDING_PER_ADDRESS_MAX: usize = 64;
-/// Sessions of a node; further ones get 503.
+/// Sessions of a node; further ones get 503, viewers at nine tenths of it.
 pub const WEBRTC_SESSIONS_MAX: usize = 16_000;
 /// Datagrams that wait for one session's turn; further ones are lost. A publisher's keyframe has some hundred.
 pub const WEBRTC_INBOX_MAX: usize = 1024;
 /// Bytes that wait for a TCP peer's socket; further packets are lost.
-pub const WEBRTC_TCP_QUEUE_BYTES_MAX: usize = 512 * 1024;
+pub const WEBRTC_TCP_QUEUE_BYTES_MAX: usize = 128 * 1024;
 /// Time from a TCP peer's connection until a session accepts it; then it is closed.
 pub const WEBRTC_TCP_ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A TCP peer that says nothing for this long is gone: checks come every few seconds.
@@ -386,6 +386,9 @@ pub const SRTP_REPLAY_WINDOW_PACKETS: u64 = 1024;
 pub const ICE_PATHS_MAX: usize = 8;
 /// A session without an authentic check for this long is gone (RFC 7675 §5.1).
 pub const ICE_CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A selected path on which no check came for this long gives way to one on which they come: who names another's
+/// address sends him so much at most. Checks come every five seconds at the latest (RFC 7675 §5.1).
+pub const ICE_STALE_AFTER: Duration = Duration::from_secs(8);
 /// Longest STUN message that is read: what fits a datagram.
 pub const STUN_MESSAGE_BYTES_MAX: usize = 1500;
 /// Longest frame on a TCP path; a longer one closes the connection. Nothing in it is longer than a datagram may be.

@@ -8,7 +8,7 @@ use super::{
     Credentials, Dropped, Path,
     stun::{self, Class, Message},
 };
-use crate::limits::{ICE_CONSENT_TIMEOUT, ICE_PATHS_MAX};
+use crate::limits::{ICE_CONSENT_TIMEOUT, ICE_PATHS_MAX, ICE_STALE_AFTER};
 
 /// A lite agent (RFC 8445 §2.5). It is always the controlled one, so there are no roles to settle.
 pub struct Lite {
@@ -48,8 +48,9 @@ impl Lite {
         message.verify_fingerprint()?;
         message.verify_integrity(&self.key)?;
         self.validate(now, path);
-        // A peer that moved nominates its new path; before it nominates any, the first that works will do.
-        if message.use_candidate || self.selected.is_none() {
+        // A peer that moved nominates its new path; before it nominates any, the first that works will do. A nomination
+        // proves no more than that its sender can write an address: checks must go on along it.
+        if message.use_candidate || self.is_stale(now) {
             self.selected = Some(path);
         }
         Ok(stun::write_success(&message.transaction, path.remote, &self.key))
@@ -81,6 +82,12 @@ impl Lite {
         if self.selected == Some(*path) {
             self.selected = self.paths.iter().max_by_key(|valid| valid.checked).map(|valid| valid.path);
         }
+    }
+
+    /// True if no path is selected, or the peer is no longer heard on it.
+    fn is_stale(&self, now: Instant) -> bool {
+        let selected = self.paths.iter().find(|valid| Some(valid.path) == self.selected);
+        selected.is_none_or(|valid| now.saturating_duration_since(valid.checked) > ICE_STALE_AFTER)
     }
 
     fn validate(&mut self, now: Instant, path: Path) {

@@ -38,6 +38,15 @@ impl Ice {
         }
     }
 
+    /// This way is no more.
+    pub(super) fn remove(&mut self, path: &Path) {
+        match self {
+            Self::Lite(lite) => lite.remove(path),
+            // It has one, and notices by its checks.
+            Self::Client(_) => {}
+        }
+    }
+
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         match self {
             Self::Lite(lite) => lite.is_expired(now),

@@ -75,6 +75,7 @@ impl Association {
             // A session has one association: another one would end it.
             Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
                 self.association = Some((handle, association));
+                self.endpoint.reject_new_associations();
             }
             Some((_, DatagramEvent::AssociationEvent(event))) => {
                 if let Some((_, association)) = &mut self.association {

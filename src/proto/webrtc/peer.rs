@@ -188,6 +188,14 @@ impl Peer {
         }
     }
 
+    /// The connection that was this way is closed. Without another way the session is over.
+    pub fn handle_closed(&mut self, path: &Path) {
+        self.ice.remove(path);
+        if self.ice.selected().is_none() {
+            self.end(Over::Closed);
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.is_over {
@@ -300,7 +308,7 @@ impl Peer {
         let Some(dtls) = &mut self.dtls else { return };
         let handled = dtls.handle_timeout(now).and_then(|()| dtls.handle_packet(datagram));
         if handled.is_err() {
-            return self.end(Over::Dtls);
+            return self.fail();
         }
         self.drive(now);
     }
@@ -318,6 +326,15 @@ impl Peer {
         (self.is_handshaken, self.sealer, self.opener) = (false, None, None);
         self.dtls = Some(self.identity.dtls(now));
         true
+    }
+
+    /// DTLS broke. Before the end of a handshake it may be somebody else's doing: the peer says hello again.
+    fn fail(&mut self) {
+        if self.connect_by.is_none() || matches!(self.side, Side::Active) {
+            return self.end(Over::Dtls);
+        }
+        (self.dtls, self.dtls_due, self.hello, self.channels) = (None, None, None, None);
+        (self.is_handshaken, self.is_trusted, self.sealer, self.opener) = (false, false, None, None);
     }
 
     /// Moves everything that is ready between the layers.
@@ -348,7 +365,10 @@ impl Peer {
                     self.is_trusted = true;
                 }
                 Output::KeyingMaterial(keys, profile) => self.take_keys(&keys, profile),
-                Output::Connected => self.is_handshaken = true,
+                Output::Connected => {
+                    self.is_handshaken = true;
+                    self.begin_channels();
+                }
                 Output::ApplicationData(packet) => {
                     if let Some(channels) = &mut self.channels {
                         channels.handle_packet(now, packet);
@@ -388,12 +408,16 @@ impl Peer {
             return self.end(Over::Dtls);
         }
         (self.handshake, self.connect_by) = (None, None);
+        self.events.push_back(PeerEvent::Connected);
+    }
+
+    /// The peer may speak on them at once.
+    fn begin_channels(&mut self) {
         self.channels = match self.wanted {
             Channels::None => None,
             Channels::Taken => Some(Box::new(Association::passive())),
             Channels::Opened(label) => Some(Box::new(Association::active(label))),
         };
-        self.events.push_back(PeerEvent::Connected);
     }
 
     /// Hands what the channels send to DTLS. False if there is nothing.

@@ -77,6 +77,10 @@ impl Door {
 
     /// Hands a datagram to whom it is for. False if that is nobody.
     pub(super) fn handle(&self, path: Path, datagram: &[u8]) -> bool {
+        if datagram.len() > limits::ICE_FRAME_BYTES_MAX {
+            self.metrics.refused("webrtc datagram too long");
+            return false;
+        }
         let table = self.table.lock();
         let inbox = match is_stun(datagram) {
             // The name first: another session may begin where an older one was.
@@ -140,9 +144,13 @@ impl Door {
         self.table.lock().writers.insert(peer, writer);
     }
 
-    /// That peer is gone.
-    pub(super) fn leave(&self, peer: SocketAddr) {
-        self.table.lock().writers.remove(&peer);
+    /// That peer's connection is closed; the session that it was a way to hears of it.
+    pub(super) fn leave(&self, path: Path) {
+        let mut table = self.table.lock();
+        table.writers.remove(&path.remote);
+        if let Some(inbox) = table.by_path.get(&(path.transport, path.remote)) {
+            inbox.push(path, &[]);
+        }
     }
 }
 

@@ -178,24 +178,28 @@ impl Ask {
         if right.await { Ok(()) } else { Err(unauthorised()) }
     }
 
-    async fn offer(&self, body: Body) -> Refused<Offer> {
+    async fn offer(&self, kind: Kind, body: Body) -> Refused<Offer> {
         if !self.is_type(whip::SDP) {
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the offer's type is application/sdp"));
         }
         // A body that comes slowly takes a place, too.
-        let _reading = self.place()?;
+        let _reading = self.place(kind)?;
         let text = read_text(body).await?;
         Offer::parse(&text).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))
     }
 
     /// A place among those that are not connected.
-    fn place(&self) -> Refused<Place> {
+    fn place(&self, kind: Kind) -> Refused<Place> {
         let webrtc = &self.shard.node.webrtc;
         let busy = || refuse(StatusCode::SERVICE_UNAVAILABLE, "too many sessions");
-        if webrtc.resources.lock().len() >= limits::WEBRTC_SESSIONS_MAX {
+        let (pending, sessions_max) = match kind {
+            Kind::Publish => (&webrtc.publishers, limits::WEBRTC_SESSIONS_MAX),
+            Kind::Play => (&webrtc.viewers, limits::WEBRTC_SESSIONS_MAX / 10 * 9),
+        };
+        if webrtc.resources.lock().len() >= sessions_max {
             return Err(busy());
         }
-        webrtc.pending.admit(self.from.ip()).ok_or_else(busy)
+        pending.admit(self.from.ip()).ok_or_else(busy)
     }
 
     async fn publish(self, body: Body) -> Refused<Response> {
@@ -206,8 +210,8 @@ impl Ask {
         }
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let offer = self.offer(body).await?;
-        let place = self.place()?;
+        let offer = self.offer(kind, body).await?;
+        let place = self.place(kind)?;
         let local = shard.local(self.reached.ip());
         let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
             .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
@@ -221,7 +225,7 @@ impl Ask {
         let (shard, node) = (&self.shard, &self.shard.node);
         self.authorise(kind, &name).await?;
         let query = self.query(kind);
-        let offer = self.offer(body).await?;
+        let offer = self.offer(kind, body).await?;
         let viewer = node.hub.view(&name);
         let viewer = viewer.map_err(|full| refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
         let nobody = || refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
@@ -233,7 +237,7 @@ impl Ask {
         if stream.has_b_frames() && node.config.webrtc.b_frames == BFrames::Refuse {
             return Err(refuse(StatusCode::NOT_ACCEPTABLE, B_FRAMES));
         }
-        let place = self.place()?;
+        let place = self.place(kind)?;
         let local = shard.local(self.reached.ip());
         let wants = sdp::play::Play {
             video: tracks.video.as_ref(),

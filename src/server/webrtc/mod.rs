@@ -46,7 +46,9 @@ use crate::{
 /// What all WebRTC sessions of a node share.
 pub(super) struct WebRtc {
     identity: Arc<Identity>,
-    pending: Pending,
+    /// Publishers and viewers that are not connected: neither shall keep the others out.
+    publishers: Pending,
+    viewers: Pending,
     /// All sessions, by the resource that HTTP knows them as.
     resources: Mutex<HashMap<ResourceId, Resource>>,
 }
@@ -73,11 +75,8 @@ pub(super) struct Shard {
 impl WebRtc {
     /// Without sessions.
     pub(super) fn new(identity: Identity) -> Self {
-        Self {
-            identity: Arc::new(identity),
-            pending: Pending::new(limits::WEBRTC_PENDING_MAX, limits::WEBRTC_PENDING_PER_ADDRESS_MAX),
-            resources: Mutex::default(),
-        }
+        let pending = || Pending::new(limits::WEBRTC_PENDING_MAX, limits::WEBRTC_PENDING_PER_ADDRESS_MAX);
+        Self { identity: Arc::new(identity), publishers: pending(), viewers: pending(), resources: Mutex::default() }
     }
 }
 

@@ -173,6 +173,10 @@ impl Session {
 
     fn receive(&mut self, now: Instant) -> Result<(), End> {
         while let Some((path, datagram)) = self.seat.inbox.pop() {
+            if datagram.is_empty() {
+                self.peer.handle_closed(&path);
+                continue;
+            }
             let mut datagram = Vec::from(datagram);
             let media = self.peer.handle_datagram(now.into_std(), path, &mut datagram);
             match (media, &mut self.role) {

@@ -2,9 +2,10 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
 };
 
+use parking_lot::Mutex;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 
@@ -13,7 +14,7 @@ use crate::proto::ice::{Path, Transport};
 /// A bound socket.
 pub(super) struct Socket {
     socket: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    state: Mutex<UdpSocketState>,
     address: SocketAddr,
 }
 
@@ -22,12 +23,12 @@ impl Socket {
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket: tokio::net::UdpSocket::from_std(socket)?, state, address })
+        Ok(Self { socket: tokio::net::UdpSocket::from_std(socket)?, state: Mutex::new(state), address })
     }
 
     /// Datagrams that one send may hold, all of one size but the last.
     pub(super) fn segments_max(&self) -> usize {
-        self.state.max_gso_segments()
+        self.state.lock().max_gso_segments()
     }
 
     /// Sends what the kernel takes at once. What it doesn't take is lost, as on any link.
@@ -39,7 +40,13 @@ impl Socket {
             segment_size,
             src_ip: (!path.local.ip().is_unspecified()).then(|| self.outward(path.local).ip()),
         };
-        self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit))
+        let send = || self.state.lock().try_send((&self.socket).into(), &transmit);
+        let sent = self.socket.try_io(Interest::WRITABLE, send);
+        if segment_size.is_none() && sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
+            // An address that can't be sent to or from. The library takes it for a kernel without GSO.
+            *self.state.lock() = UdpSocketState::new((&self.socket).into())?;
+        }
+        sent
     }
 
     /// Waits for datagrams and hands each to `handle`, until the socket fails.
@@ -49,7 +56,7 @@ impl Socket {
         loop {
             let received = self.socket.async_io(Interest::READABLE, || {
                 let mut slices = slices(&mut buffers);
-                self.state.recv((&self.socket).into(), &mut slices, &mut metas)
+                self.state.lock().recv((&self.socket).into(), &mut slices, &mut metas)
             });
             let count = received.await?;
             for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
@@ -59,6 +66,9 @@ impl Socket {
                     local: SocketAddr::new(local, self.address.port()),
                     transport: Transport::Udp,
                 };
+                if !can_answer(&path) {
+                    continue;
+                }
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in bytes.chunks(meta.stride.max(1)) {
                     handle(path, datagram);
@@ -79,6 +89,12 @@ impl Socket {
 fn slices(buffers: &mut [Vec<u8>]) -> [IoSliceMut<'_>; BATCH_SIZE] {
     let mut buffers = buffers.iter_mut();
     std::array::from_fn(|_| IoSliceMut::new(buffers.next().map_or(&mut [], Vec::as_mut_slice)))
+}
+
+/// False for what no answer could go to or come from.
+fn can_answer(path: &Path) -> bool {
+    let is_one = |ip: IpAddr| !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    path.remote.port() != 0 && is_one(path.remote.ip()) && !path.remote.ip().is_unspecified() && is_one(path.local.ip())
 }
 
 /// Room for a batch that the kernel has put together (GRO).

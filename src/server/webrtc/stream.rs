@@ -64,7 +64,7 @@ pub(super) async fn connection(door: Arc<Door>, stream: TcpStream, peer: SocketA
     let Ok(local) = stream.local_addr() else { return };
     let path = Path { remote: canonical(peer), local: canonical(local), transport: Transport::Tcp };
     let _ = exchange(&door, stream, path, place).await;
-    door.leave(path.remote);
+    door.leave(path);
 }
 
 async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place) -> io::Result<()> {
@@ -76,8 +76,11 @@ async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place)
     let writer = Writer::default();
     let (mut is_known, mut place) = (false, Some(place));
     loop {
-        if door.knows(&path) {
-            drop(place.take());
+        match door.knows(&path) {
+            true => drop(place.take()),
+            // Its session has gone, or has had this way replaced by later ones.
+            false if place.is_none() => return Ok(()),
+            false => {}
         }
         let due = if place.is_some() { accepted_by } else { clock::now() + limits::WEBRTC_TCP_SILENCE_MAX };
         let bytes = tokio::select! {
