@@ -2,6 +2,7 @@
 # make test           everything CI runs (.ci/run only calls it)
 # make bench          what an event, a frame on the wire and a step of the hub cost
 # make compare        the same load on other servers, as one table
+# make rtc-check      whether the reasons against `rtc` still hold
 # make record-ratios  what the load of tests/load_ratio.rs costs from now on
 # make setup          what the tests need and this machine lacks
 
@@ -11,7 +12,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CONSOLE := src/console/app
 CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: run test bench compare record-ratios setup console
+.PHONY: run test bench compare rtc-check record-ratios setup console
 
 run:
 	tools/setup.sh build
@@ -35,6 +36,9 @@ bench:
 
 compare:
 	tools/compare.sh
+
+rtc-check:
+	cargo test --release --locked --manifest-path tools/rtc-check/Cargo.toml -- --show-output
 
 record-ratios:
 	HAWKER_RECORD=1 cargo nextest run --release --locked --test load_ratio
