@@ -83,8 +83,9 @@ impl Feedback {
         for (layer, keyframe_due) in track.wanted(self.keyframe_interval) {
             let ssrc = layer.ssrc;
             if asks_for_packets {
-                for lost in layer.poll_nack(now).chunks(NACK_PACKETS_MAX) {
-                    self.add(&[], |out| rtcp::write_nack(out, OUR_SSRC, ssrc, lost));
+                let lost = layer.poll_nack(now);
+                if !lost.is_empty() {
+                    self.add(&[], |out| rtcp::write_nack(out, OUR_SSRC, ssrc, &lost));
                 }
             }
             if keyframe_due.is_some_and(|due| due <= now) {
@@ -114,5 +115,3 @@ impl Feedback {
 const OUR_SSRC: u32 = 1;
 const CNAME: &str = "hawker";
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Even if each is far from the next, so many fit a datagram of 1200 bytes.
-const NACK_PACKETS_MAX: usize = 256;

@@ -424,6 +424,26 @@ fn lost_packets_are_asked_for_and_no_picture_is_missing() {
 }
 
 #[test]
+fn a_hole_is_waited_for_as_long_as_answers_take() {
+    for (answers_after_us, waited_us) in [(20_000, 50_000..90_000), (130_000, 300_000..400_000)] {
+        let mut world = World::new(vec![video()]);
+        world.answers_after_us = Some(answers_after_us);
+        lossy(&mut world);
+        world.answers_after_us = None;
+        let mut camera = Source::video();
+        camera.header.ssrc = 7;
+        world.ingest.tracks[0].layers[0].ssrc = 7;
+        let next = world.sent.len() as u16;
+        camera.header.sequence = camera.header.sequence.wrapping_add(next);
+        camera.picture(11_000_000, 1);
+        world.send_all(11_000_000, camera.picture(11_000_000, 2));
+        world.run(12_000_000);
+        let asked_us = world.keyframe_requests(7, 0)[0] - 11_000_000;
+        assert!(waited_us.contains(&asked_us), "{asked_us} {answers_after_us}");
+    }
+}
+
+#[test]
 fn a_retransmission_whose_source_is_not_described_goes_where_it_was_asked_for() {
     let mut world = World::new(vec![sdp::Track { rtx_ssrcs: Vec::new(), ..video() }]);
     world.answers_after_us = Some(20_000);
@@ -583,6 +603,28 @@ fn a_clock_that_runs_wrong_is_followed_slowly() {
 }
 
 #[test]
+fn the_time_of_capture_counts_for_more_than_that_of_sending() {
+    let mut world = World::both();
+    let (mut camera, mut microphone) = (Source::video(), Source::audio());
+    let utc_us = |media_us| 1_700_000_000_000_000 + media_us;
+    for place in 0..100i64 {
+        let at_us = place * PICTURE_US;
+        for source in [&mut camera, &mut microphone] {
+            source.extensions = vec![(5, capture_time(utc_us(at_us), None))];
+        }
+        world.send_all(at_us, camera.picture(at_us, place as usize));
+        world.send(at_us + 100_000, microphone.sound(at_us, place as u32));
+        // By its reports, which come later, the picture is 300 ms older.
+        world.queue(at_us, Datagram::Rtcp(camera.sender_report(at_us, utc_us(at_us) + 300_000)));
+    }
+    world.run(4_200_000);
+    let (picture, sound) = (world.pictures()[0], world.sounds()[90]);
+    let number = i64::from(u32::from_be_bytes(sound.data[..].try_into().unwrap()));
+    let off_us = sound.pts_us - picture.pts_us - number * PICTURE_US;
+    assert!(off_us.abs() <= 1, "{off_us}");
+}
+
+#[test]
 fn reports_that_contradict_the_arrivals_by_seconds_are_not_believed() {
     let mut world = World::both();
     let (mut camera, mut microphone) = (Source::video(), Source::audio());
@@ -701,6 +743,38 @@ fn a_source_that_begins_anew_under_another_number_goes_on() {
     let mut expected = [PICTURE_US; 49];
     expected[24] = 3_000_000 - 24 * PICTURE_US;
     assert_eq!(steps(&world.pictures()), expected);
+}
+
+#[test]
+fn a_packet_of_another_line_is_not_taken() {
+    let mut world = World::new(vec![video()]);
+    let mut camera = Source::video();
+    for (place, mid) in ["v", "w", "v"].into_iter().enumerate() {
+        camera.extensions = vec![(1, mid.into())];
+        let at_us = place as i64 * 4 * PICTURE_US;
+        world.send_all(at_us, camera.picture(at_us, 4 * place));
+    }
+    world.run(1_000_000);
+    assert_eq!(world.pictures().len(), 2);
+    assert!(world.ingest.counters().unknown > 0);
+}
+
+#[test]
+fn another_configuration_enters_the_line_before_its_keyframe() {
+    let mut world = World::new(vec![video()]);
+    let mut camera = Source::video();
+    world.send_all(0, camera.picture(0, 0));
+    // The level, in the record and in the parameter set.
+    let mut description = camera.config.description.to_vec();
+    description[3] += 1;
+    description[11] += 1;
+    camera.config.description = description.into();
+    world.send_all(PICTURE_US, camera.picture(PICTURE_US, 1));
+    world.send_all(2 * PICTURE_US, camera.picture(2 * PICTURE_US, 4));
+    world.run(1_000_000);
+    let described: Vec<_> = world.heads.iter().map(|tracks| tracks.video.clone().unwrap().description[3]).collect();
+    assert_eq!(world.pictures().len(), 3);
+    assert_eq!(described, [camera.config.description[3] - 1, camera.config.description[3]]);
 }
 
 #[test]
