@@ -1,4 +1,5 @@
 //! WebRTC over links that lose, delay and reorder packets: what is lost is asked for again, and events stay in order.
+//! A message that is lost comes a retransmission later, so events that must not be late have a lead.
 
 mod common;
 
@@ -17,6 +18,9 @@ const FAIR: Impairment = Impairment {
     bits_per_s: None,
 };
 
+/// One on a bad day.
+const BAD: Impairment = Impairment { loss_percent: 5.0, jitter: Duration::from_millis(30), ..FAIR };
+
 /// A link in front of a node's WebRTC port.
 fn link(node: &Node, impairment: Impairment) -> (Link, String) {
     let target: SocketAddr = node.webrtc.parse().unwrap();
@@ -31,10 +35,13 @@ fn a_viewer_on_a_fair_link_misses_next_to_nothing() {
     let _ffmpeg = publish_numbered(&dev.origin.publish_url);
     let (link, via) = link(&dev.edge, FAIR);
     let viewer = Peer::play(&dev.edge, &["--via", &via]);
-    viewer.wait_pictures(25);
+    viewer.wait("its data channel", |values| values.iter().any(|value| value["channel"] == "open").then_some(()));
     let sent: Vec<Value> = (0..5)
         .map(|n| {
-            dev.send_event(&json!({"type": "card.show", "data": {"sku": n.to_string()}, "at": {"in_ms": 1000 * n}}))
+            let at = json!({"in_ms": 1500 + 1000 * n});
+            let card =
+                json!({"type": "card.show", "data": {"sku": n.to_string()}, "at": at, "time": {"lead_ms": 1000}});
+            dev.send_event(&card)
         })
         .collect();
     let values = viewer.wait_pictures(250);
@@ -50,10 +57,12 @@ fn a_viewer_on_a_fair_link_misses_next_to_nothing() {
 fn a_viewer_on_a_bad_link_goes_on() {
     let dev = Dev::start();
     let _ffmpeg = publish_numbered(&dev.origin.publish_url);
-    let (_link, via) = link(&dev.edge, Impairment { loss_percent: 10.0, ..FAIR });
+    let (_link, via) = link(&dev.edge, BAD);
     let viewer = Peer::play(&dev.edge, &["--via", &via]);
-    viewer.wait_pictures(10);
-    let sent = [dev.send_event(&json!({"type": "card.show", "data": {"sku": "1"}, "at": {"in_ms": 2000}}))];
+    viewer.wait("its data channel", |values| values.iter().any(|value| value["channel"] == "open").then_some(()));
+    let sent = [dev.send_event(
+        &json!({"type": "card.show", "data": {"sku": "1"}, "at": {"in_ms": 2000}, "time": {"lead_ms": 1000}}),
+    )];
     let values = viewer.wait_pictures(250);
     assert_shown(&values, 0.8);
     assert_fired(&values, &sent);
