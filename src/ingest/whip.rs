@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use self::{
     feedback::Feedback,
-    track::{Follow, Shown, Track},
+    track::{Shown, Track},
 };
 use super::inband::InBand;
 use crate::{
@@ -197,12 +197,11 @@ impl RtpIngest {
     /// Brings all frames that are ready into the line. Sound follows the picture's clock.
     fn drain(&mut self, now: time::Instant) -> Result<(), Replaced> {
         let picture = self.tracks.iter().find(|track| track.kind() == TrackKind::Video);
-        let may_step = now < self.began + STEP_UNTIL;
-        let follow = picture.and_then(Track::behind_ntp_us).map(|behind_ntp_us| Follow { behind_ntp_us, may_step });
+        let picture_us = picture.and_then(Track::behind_ntp_us);
         for track in &mut self.tracks {
             let kind = track.kind();
-            let follow = follow.filter(|_| kind == TrackKind::Audio);
-            while let Some(shown) = track.poll(now, follow, &mut self.line.counters) {
+            let follows_us = picture_us.filter(|_| kind == TrackKind::Audio);
+            while let Some(shown) = track.poll(now, follows_us, &mut self.line.counters) {
                 match kind {
                     TrackKind::Video => self.line.push_picture(shown)?,
                     TrackKind::Audio => self.line.push_sound(now, track.terms.codec, shown)?,
@@ -286,8 +285,6 @@ fn capture_us(value: &[u8]) -> Option<i64> {
     captured_us.checked_add(offset_us)
 }
 
-/// In this time from the start, sound may be brought to its picture at once.
-const STEP_UNTIL: Duration = Duration::from_secs(5);
 /// After so much sound without a picture, the stream begins without one.
 const SOUND_ALONE_AFTER: Duration = Duration::from_secs(1);
 

@@ -12,8 +12,8 @@ pub(super) struct MediaClock {
     ticks: Unwrap<32>,
     /// The publisher's time at tick 0; made with the first packet.
     offset_us: Option<i64>,
-    /// Media time and arrival of the last packet.
-    last: (i64, i64),
+    /// Media time of the last packet.
+    last_us: i64,
     /// NTP time at tick 0, and who said it.
     ntp: Option<(Anchor, i64)>,
     is_aligned: bool,
@@ -27,28 +27,24 @@ impl MediaClock {
             rate_hz: i64::from(rate_hz).max(1),
             ticks: Unwrap::default(),
             offset_us: None,
-            last: (0, 0),
+            last_us: 0,
             ntp: None,
             is_aligned: false,
             slewed_us: 0,
         }
     }
 
-    /// A packet arrived.
+    /// A packet arrived. One far from its time, early or late, begins a new count where it arrived: the sender's clock
+    /// leapt, or stood still while he was silent. Jitter adds nothing up, and a burst after a stall is only late.
     pub(super) fn handle_packet(&mut self, arrived_us: i64, timestamp: u32) {
         let media_us = to_us(self.ticks.unwrap_next(timestamp), self.rate_hz);
-        let (last_us, last_arrived_us) = std::mem::replace(&mut self.last, (media_us, arrived_us));
-        let Some(offset_us) = &mut self.offset_us else {
-            self.offset_us = Some(arrived_us.saturating_sub(media_us));
-            self.slewed_us = media_us;
-            return;
-        };
-        let stepped_us = media_us.saturating_sub(last_us);
-        let leap_us = stepped_us.saturating_sub(arrived_us.saturating_sub(last_arrived_us));
-        if leap_us.unsigned_abs() > LEAP_US {
-            *offset_us = offset_us.saturating_sub(leap_us);
+        self.last_us = media_us;
+        let here_us = arrived_us.saturating_sub(media_us);
+        if self.offset_us.is_none_or(|offset_us| here_us.abs_diff(offset_us) > LEAP_US) {
+            self.offset_us = Some(here_us);
             self.slewed_us = media_us;
             self.ntp = None;
+            self.is_aligned = false;
         }
     }
 
@@ -70,15 +66,16 @@ impl MediaClock {
         Some(self.offset_us?.saturating_sub(self.ntp?.1))
     }
 
-    /// Goes to where another source, by that difference, has NTP time: once by a step, if it may, and then slowly.
-    pub(super) fn follow(&mut self, behind_ntp_us: i64, may_step: bool) {
+    /// Goes to where another source, by that difference, has NTP time: by a step at first and where it is far from it,
+    /// else slowly.
+    pub(super) fn follow(&mut self, behind_ntp_us: i64) {
         let (Some(offset_us), Some((_, ntp_us))) = (&mut self.offset_us, self.ntp) else { return };
         let step_us = ntp_us.saturating_add(behind_ntp_us).saturating_sub(*offset_us);
-        let most_us = self.last.0.saturating_sub(self.slewed_us) / SLEW_DIVISOR;
-        if step_us.unsigned_abs() > SYNC_US_MAX {
+        let most_us = self.last_us.saturating_sub(self.slewed_us) / SLEW_DIVISOR;
+        if step_us.unsigned_abs() > LEAP_US {
             return;
         }
-        if may_step && !self.is_aligned {
+        if !self.is_aligned || step_us.unsigned_abs() > STEP_US_MIN {
             *offset_us = offset_us.saturating_add(step_us);
         } else if most_us > 0 {
             *offset_us = offset_us.saturating_add(step_us.clamp(-most_us, most_us));
@@ -86,7 +83,7 @@ impl MediaClock {
             return;
         }
         self.is_aligned = true;
-        self.slewed_us = self.last.0;
+        self.slewed_us = self.last_us;
     }
 
     fn media_us(&self, timestamp: u32) -> i64 {
@@ -99,9 +96,10 @@ fn to_us(ticks: i64, rate_hz: i64) -> i64 {
     ticks.saturating_mul(1_000_000).div_euclid(rate_hz)
 }
 
-/// A timestamp this far from where the arrival would have it begins a new count.
-const LEAP_US: u64 = 10_000_000;
-/// Sound and picture of one sender don't arrive this far from each other: if the reports say so, they are wrong.
-const SYNC_US_MAX: u64 = 2_000_000;
+/// A packet this far from its time begins a new count. Sound and picture of one sender don't lie this far from each
+/// other either: if the reports say so, they are wrong. Less than what the hub takes for a restart.
+const LEAP_US: u64 = 2_500_000;
+/// Slewing this far would take longer than anyone listens to sound that isn't with its picture.
+const STEP_US_MIN: u64 = 200_000;
 /// Slew is at most a 200th of the time that passes, 0.5 %.
 const SLEW_DIVISOR: i64 = 200;

@@ -639,6 +639,61 @@ fn reports_that_contradict_the_arrivals_by_seconds_are_not_believed() {
     assert!(steps(&world.sounds()).iter().all(|step| *step == PICTURE_US));
 }
 
+/// Fifteen seconds of pictures and sounds, with a report of each every second. `sent` gives when a sound and a picture
+/// of that time arrive, and the sound's media time. Gives how far sound is from the picture of its time at the end.
+fn apart_at_the_end(sent: impl Fn(i64) -> (i64, Option<i64>)) -> i64 {
+    const UNIX_US: i64 = 1_700_000_000_000_000;
+    let mut world = World::both();
+    let (mut camera, mut microphone) = (Source::video(), Source::audio());
+    let (mut captured, mut last_us) = (HashMap::new(), 0);
+    for place in 0..750 {
+        let at_us = i64::from(place) * SOUND_US;
+        let (arrives_us, sound_us) = sent(at_us);
+        if place % 2 == 0 {
+            world.send_all(arrives_us, camera.picture(at_us, place as usize / 2));
+        }
+        if let Some(sound_us) = sound_us {
+            world.send(arrives_us, microphone.sound(sound_us, place));
+            captured.insert(place, at_us);
+            last_us = sound_us;
+        }
+        if place % 50 == 10 {
+            world.queue(arrives_us + 1, Datagram::Rtcp(camera.sender_report(at_us, UNIX_US + at_us)));
+            world.queue(arrives_us + 1, Datagram::Rtcp(microphone.sender_report(last_us, UNIX_US + at_us)));
+        }
+    }
+    world.run(16_000_000);
+    assert_eq!(world.pictures().len(), 375);
+    let epochs: Vec<_> = world.heads.iter().map(|tracks| tracks.epoch).collect();
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    let (pictures, sounds) = (world.pictures(), world.sounds());
+    let (picture, sound) = (pictures.last().unwrap(), sounds.last().unwrap());
+    let sound_us = captured[&u32::from_be_bytes(sound.data[..].try_into().unwrap())];
+    sound.pts_us - sound_us - (picture.pts_us - 374 * PICTURE_US)
+}
+
+#[test]
+fn sound_comes_back_to_its_picture_after_silence_that_its_clock_did_not_count() {
+    for silent_us in [500_000, 2_000_000, 3_500_000, 5_000_000] {
+        let apart_us = apart_at_the_end(|at_us| match at_us - 6_000_000 {
+            ..0 => (at_us, Some(at_us)),
+            after if after < silent_us => (at_us, None),
+            _ => (at_us, Some(at_us - silent_us)),
+        });
+        assert!(apart_us.abs() < 30_000, "{silent_us}: {apart_us}");
+    }
+}
+
+#[test]
+fn sound_and_picture_are_together_after_a_stall_and_its_burst() {
+    for stall_us in [1_000_000, 2_000_000, 4_000_000] {
+        let held = 6_000_000..6_000_000 + stall_us;
+        let arrives = |at_us| if held.contains(&at_us) { held.end } else { at_us };
+        let apart_us = apart_at_the_end(|at_us| (arrives(at_us), Some(at_us)));
+        assert!(apart_us.abs() < 30_000, "{stall_us}: {apart_us}");
+    }
+}
+
 fn layers() -> sdp::Track {
     sdp::Track { rids: vec!["h".into(), "l".into()], rtx_ssrcs: Vec::new(), ..video() }
 }

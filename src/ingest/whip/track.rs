@@ -32,13 +32,6 @@ pub(super) struct Shown {
     pub(super) pts_us: i64,
 }
 
-/// How this track's clock follows the picture's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Follow {
-    pub(super) behind_ntp_us: i64,
-    pub(super) may_step: bool,
-}
-
 impl Track {
     pub(super) fn new(terms: sdp::Track) -> Self {
         Self { terms, layers: Vec::new(), active: None, best: None }
@@ -123,8 +116,9 @@ impl Track {
         Some(layer)
     }
 
-    /// The next frame that is to be shown. Layers are changed at keyframes.
-    pub(super) fn poll(&mut self, now: Instant, follow: Option<Follow>, counters: &mut Counters) -> Option<Shown> {
+    /// The next frame that is to be shown. Layers are changed at keyframes. `follows_us` is another track's
+    /// [`Self::behind_ntp_us`].
+    pub(super) fn poll(&mut self, now: Instant, follows_us: Option<i64>, counters: &mut Counters) -> Option<Shown> {
         self.best = self.best_layer(now);
         for index in 0..self.layers.len() {
             while let Some(unit) = self.layers.get_mut(index)?.poll(now, counters) {
@@ -133,8 +127,8 @@ impl Track {
                 }
                 let layer = self.layers.get_mut(index).filter(|layer| self.active == Some(layer.rank));
                 let Some(layer) = layer else { continue };
-                if let Some(Follow { behind_ntp_us, may_step }) = follow {
-                    layer.clock.follow(behind_ntp_us, may_step);
+                if let Some(behind_ntp_us) = follows_us {
+                    layer.clock.follow(behind_ntp_us);
                 }
                 let pts_us = layer.clock.place(unit.timestamp)?;
                 return Some(Shown { config: layer.config.clone(), unit, pts_us });
@@ -155,7 +149,7 @@ impl Track {
         if self.active.is_none() || (self.active != Some(layer.rank) && self.best == Some(layer.rank)) {
             self.active = Some(layer.rank);
             if let Some(behind_ntp_us) = behind_ntp_us {
-                layer.clock.follow(behind_ntp_us, true);
+                layer.clock.follow(behind_ntp_us);
             }
         }
     }
