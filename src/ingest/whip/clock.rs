@@ -17,6 +17,7 @@ pub(super) struct MediaClock {
     /// NTP time at tick 0, and who said it.
     ntp: Option<(Anchor, i64)>,
     is_aligned: bool,
+    is_slewing: bool,
     /// Media time up to which there was slew.
     slewed_us: i64,
 }
@@ -30,6 +31,7 @@ impl MediaClock {
             last_us: 0,
             ntp: None,
             is_aligned: false,
+            is_slewing: false,
             slewed_us: 0,
         }
     }
@@ -67,22 +69,22 @@ impl MediaClock {
     }
 
     /// Goes to where another source, by that difference, has NTP time: by a step at first and where it is far from it,
-    /// else slowly.
+    /// else slowly, and not at all where it is near: the steps of sound are whole frames then.
     pub(super) fn follow(&mut self, behind_ntp_us: i64) {
         let (Some(offset_us), Some((_, ntp_us))) = (&mut self.offset_us, self.ntp) else { return };
         let step_us = ntp_us.saturating_add(behind_ntp_us).saturating_sub(*offset_us);
-        let most_us = self.last_us.saturating_sub(self.slewed_us) / SLEW_DIVISOR;
-        if step_us.unsigned_abs() > LEAP_US {
+        let most_us = self.last_us.saturating_sub(self.slewed_us).max(0) / SLEW_DIVISOR;
+        let apart_us = step_us.unsigned_abs();
+        if apart_us > LEAP_US {
             return;
         }
-        if !self.is_aligned || step_us.unsigned_abs() > STEP_US_MIN {
+        self.is_slewing = apart_us > if self.is_slewing { NEAR_US_MIN } else { NEAR_US_MAX };
+        if !self.is_aligned || apart_us > STEP_US_MIN {
             *offset_us = offset_us.saturating_add(step_us);
-        } else if most_us > 0 {
+            self.is_aligned = true;
+        } else if self.is_slewing {
             *offset_us = offset_us.saturating_add(step_us.clamp(-most_us, most_us));
-        } else {
-            return;
         }
-        self.is_aligned = true;
         self.slewed_us = self.last_us;
     }
 
@@ -101,5 +103,8 @@ fn to_us(ticks: i64, rate_hz: i64) -> i64 {
 const LEAP_US: u64 = 2_500_000;
 /// Slewing this far would take longer than anyone listens to sound that isn't with its picture.
 const STEP_US_MIN: u64 = 200_000;
+/// Nobody notices when sound is this far from its picture, and reports are as inexact; slew goes on until it is nearer.
+const NEAR_US_MAX: u64 = 20_000;
+const NEAR_US_MIN: u64 = 2_000;
 /// Slew is at most a 200th of the time that passes, 0.5 %.
 const SLEW_DIVISOR: i64 = 200;
