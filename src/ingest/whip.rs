@@ -24,7 +24,7 @@ use crate::{
             packet::Packet,
             rtcp::{self, Rtcp},
         },
-        sdp::Terms,
+        sdp::{self, Terms},
     },
 };
 
@@ -70,8 +70,11 @@ struct Line {
     tracks: Tracks,
     counters: Counters,
     awaits_video: bool,
-    /// When the first frame of sound came.
-    first_sound: Option<time::Instant>,
+    /// The tracks are in the line.
+    is_announced: bool,
+    /// When the newest sound came, and for how long there has been sound without a picture.
+    sound_at: time::Instant,
+    sound_alone: Duration,
 }
 
 impl RtpIngest {
@@ -82,10 +85,12 @@ impl RtpIngest {
         Self {
             line: Line {
                 publisher,
-                tracks: Tracks::default(),
+                tracks: Tracks { audio: terms.track(TrackKind::Audio).map(audio_config), ..Tracks::default() },
                 counters: Counters::default(),
                 awaits_video: terms.track(TrackKind::Video).is_some(),
-                first_sound: None,
+                is_announced: false,
+                sound_at: began,
+                sound_alone: Duration::ZERO,
             },
             feedback: Feedback::new(began, keyframe_interval),
             tracks: terms.tracks.into_iter().map(Track::new).collect(),
@@ -204,7 +209,7 @@ impl RtpIngest {
             while let Some(shown) = track.poll(now, follows_us, &mut self.line.counters) {
                 match kind {
                     TrackKind::Video => self.line.push_picture(shown)?,
-                    TrackKind::Audio => self.line.push_sound(now, track.terms.codec, shown)?,
+                    TrackKind::Audio => self.line.push_sound(now, shown)?,
                 }
             }
         }
@@ -213,11 +218,16 @@ impl RtpIngest {
 }
 
 impl Line {
+    /// After a time of sound alone pictures begin with a keyframe, as at first.
     fn push_picture(&mut self, shown: Shown) -> Result<(), Replaced> {
         if shown.unit.keyframe && shown.config != self.tracks.video {
             self.tracks.video.clone_from(&shown.config);
-            self.publisher.set_tracks(self.tracks.clone())?;
+            self.announce()?;
         }
+        if self.tracks.video.is_none() {
+            return Ok(());
+        }
+        self.sound_alone = Duration::ZERO;
         self.counters.video_frames += 1;
         let (publisher_us, said) = (shown.pts_us, time_in_keyframe(&shown));
         self.push(TrackKind::Video, shown)?;
@@ -227,25 +237,28 @@ impl Line {
         Ok(())
     }
 
-    /// Sound waits for the picture, if there shall be one: viewers would begin with half of the stream.
-    fn push_sound(&mut self, now: time::Instant, codec: Codec, shown: Shown) -> Result<(), Replaced> {
-        let is_new = self.tracks.audio.is_none();
-        if is_new {
-            // Both channels always: a decoder for two takes packets with one, too (RFC 7587 §7.1).
-            self.tracks.audio = Some(AudioConfig::from_description(codec, Bytes::new()));
-        }
-        let first = *self.first_sound.get_or_insert(now);
-        if self.awaits_video && self.tracks.video.is_none() {
-            if now < first + SOUND_ALONE_AFTER {
+    /// Sound waits for the picture, if there shall be one: viewers would begin with half of the stream. When pictures
+    /// stop they are no longer announced, because viewers would have to wait for one to join at.
+    fn push_sound(&mut self, now: time::Instant, shown: Shown) -> Result<(), Replaced> {
+        // After a stall, sound may come before its picture.
+        let step = now.saturating_duration_since(std::mem::replace(&mut self.sound_at, now));
+        self.sound_alone = self.sound_alone.saturating_add(step.min(SOUND_STEP_MAX));
+        if !self.is_announced {
+            if self.awaits_video && self.sound_alone < SOUND_ALONE_AFTER {
                 return Ok(());
             }
-            self.awaits_video = false;
-            self.publisher.set_tracks(self.tracks.clone())?;
-        } else if is_new {
-            self.publisher.set_tracks(self.tracks.clone())?;
+            self.announce()?;
+        } else if self.tracks.video.is_some() && self.sound_alone >= PICTURE_GONE_AFTER {
+            self.tracks.video = None;
+            self.announce()?;
         }
         self.counters.audio_frames += 1;
         self.push(TrackKind::Audio, shown)
+    }
+
+    fn announce(&mut self) -> Result<(), Replaced> {
+        self.is_announced = true;
+        self.publisher.set_tracks(self.tracks.clone())
     }
 
     /// This time of the publisher's clock is this UTC time, says someone.
@@ -261,6 +274,11 @@ impl Line {
         // RTP tells no decode time; WebRTC has no pictures out of order.
         self.publisher.push_frame(Frame { track, dts_us: pts_us, pts_us, keyframe: unit.keyframe, data: unit.data })
     }
+}
+
+/// Both channels always: a decoder for two takes packets with one, too (RFC 7587 §7.1).
+fn audio_config(terms: &sdp::Track) -> AudioConfig {
+    AudioConfig::from_description(terms.codec, Bytes::new())
 }
 
 /// What the encoder wrote of the time into the keyframe: it knows better than what is beside the packets.
@@ -285,8 +303,13 @@ fn capture_us(value: &[u8]) -> Option<i64> {
     captured_us.checked_add(offset_us)
 }
 
-/// After so much sound without a picture, the stream begins without one.
-const SOUND_ALONE_AFTER: Duration = Duration::from_secs(1);
+/// After so much sound without a picture, the stream begins without one: over a thin uplink the first keyframe takes its
+/// time.
+const SOUND_ALONE_AFTER: Duration = Duration::from_secs(5);
+/// After so much sound since the last picture, there are none.
+const PICTURE_GONE_AFTER: Duration = Duration::from_secs(2);
+/// Frames of sound are at most 120 ms (RFC 6716 §2.1.4).
+const SOUND_STEP_MAX: Duration = Duration::from_millis(120);
 
 #[cfg(test)]
 mod tests;

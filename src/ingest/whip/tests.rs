@@ -874,30 +874,70 @@ fn a_clock_that_leaps_goes_on_where_it_was() {
 }
 
 #[test]
-fn sound_waits_a_second_for_a_picture_that_was_announced() {
-    for (tracks, first) in [(vec![video(), audio()], 50), (vec![audio()], 0)] {
+fn sound_waits_for_a_picture_that_was_announced() {
+    for (tracks, first) in [(vec![video(), audio()], 250), (vec![audio()], 0)] {
         let mut world = World::new(tracks);
         let mut microphone = Source::audio();
-        for place in 0..100 {
+        for place in 0..300 {
             let at_us = i64::from(place) * SOUND_US;
             world.send(at_us, microphone.sound(at_us, place));
         }
-        world.run(3_000_000);
+        world.run(7_000_000);
         let numbers: Vec<_> =
             world.sounds().iter().map(|frame| u32::from_be_bytes(frame.data[..].try_into().unwrap())).collect();
-        assert_eq!(numbers, (first..100).collect::<Vec<_>>());
+        assert_eq!(numbers, (first..300).collect::<Vec<_>>());
         assert_eq!(world.ingest.codecs(), "opus");
         assert!(world.heads.iter().all(|tracks| tracks.video.is_none() && tracks.audio.is_some()));
     }
+}
+
+#[test]
+fn the_first_head_names_picture_and_sound_however_late_the_picture_is() {
+    for picture_at_us in [0, 4_500_000, 5_500_000] {
+        let mut world = World::both();
+        let (mut camera, mut microphone) = (Source::video(), Source::audio());
+        for place in 1..300 {
+            let at_us = i64::from(place) * SOUND_US;
+            world.send(at_us, microphone.sound(at_us, place));
+        }
+        world.send_all(picture_at_us, camera.picture(0, 0));
+        world.run(6_000_000);
+        let heads: Vec<_> = world.heads.iter().map(|tracks| (tracks.video.is_some(), tracks.audio.is_some())).collect();
+        assert_eq!(heads[0], (picture_at_us < 5_000_000, true), "{picture_at_us}");
+        assert_eq!(heads.contains(&(true, true)), true);
+    }
+}
+
+#[test]
+fn a_camera_that_is_off_leaves_a_stream_of_sound_that_can_be_joined() {
     let mut world = World::both();
     let (mut camera, mut microphone) = (Source::video(), Source::audio());
-    for place in 0..100 {
+    let on = 0..1_000_000;
+    let again_us = 601_000_000;
+    for place in 0..30_150 {
         let at_us = i64::from(place) * SOUND_US;
         world.send(at_us, microphone.sound(at_us, place));
+        // It comes back in the midst of a group.
+        if place % 2 == 0 && (on.contains(&at_us) || at_us >= again_us) {
+            let number = if at_us < again_us { at_us } else { at_us - again_us + PICTURE_US } / PICTURE_US;
+            world.send_all(at_us, camera.picture(at_us, number as usize));
+        }
     }
-    world.send_all(1_500_000, camera.picture(0, 0));
-    world.run(3_000_000);
-    assert_eq!(world.heads.last().map(|tracks| (tracks.video.is_some(), tracks.audio.is_some())), Some((true, true)));
+    world.run(again_us - 1);
+    assert_eq!(world.ingest.codecs(), "opus");
+    let newest_us = world.sounds().last().unwrap().pts_us;
+    let mut joiner = world.ingest.stream().ring().cursor(None);
+    let first = std::iter::from_fn(|| joiner.try_recv().ok().flatten()).find_map(|read| match read {
+        Read::Entry { entry: Item::Frame(frame), .. } => Some(frame),
+        _ => None,
+    });
+    let behind_us = newest_us - first.unwrap().pts_us;
+    assert!((0..1_100_000).contains(&behind_us), "{behind_us}");
+    let pictures = world.pictures().len();
+    world.run(again_us + 2_000_000);
+    assert_eq!(world.ingest.codecs(), "h264+opus");
+    assert_eq!(world.pictures()[pictures].keyframe, true);
+    assert!(world.sounds().len() >= 30_149);
 }
 
 #[test]
