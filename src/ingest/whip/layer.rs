@@ -198,15 +198,21 @@ impl Requests {
             request.is_repeated = true;
             return;
         }
-        while self.open.pop_front_if(|oldest| oldest.at + REQUEST_AGE_MAX < now).is_some() {}
+        self.forget_old(now);
         if self.open.len() >= RTP_REORDER_PACKETS_MAX {
             self.open.pop_front();
         }
         self.open.push_back(Request { sequence, at: now, is_repeated: false });
     }
 
+    fn forget_old(&mut self, now: Instant) {
+        while self.open.pop_front_if(|oldest| oldest.at + REQUEST_AGE_MAX < now).is_some() {}
+    }
+
     /// True if the packet had been asked for. To which of two requests it answers is not known (RFC 6298 §3).
     fn handle_arrival(&mut self, now: Instant, sequence: u16) -> bool {
+        // An old request's number may have come round again.
+        self.forget_old(now);
         let Some(index) = self.open.iter().position(|request| request.sequence == sequence) else { return false };
         if let Some(Request { at, is_repeated: false, .. }) = self.open.remove(index) {
             self.round_trip = (self.round_trip * 7 + now.saturating_duration_since(at)) / 8;
@@ -233,3 +239,19 @@ const REQUEST_AGE_MAX: Duration = Duration::from_secs(1);
 const REQUEST_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// A layer that is silent for this long has stopped.
 const FLOWING_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_never_answered_tells_nothing_of_the_round_trip() {
+        let (mut requests, start) = (Requests::default(), crate::clock::now().into_std());
+        requests.handle_request(start, 7);
+        assert!(!requests.handle_arrival(start + Duration::from_secs(600), 7));
+        assert_eq!(requests.round_trip, ROUND_TRIP);
+        requests.handle_request(start, 8);
+        assert!(requests.handle_arrival(start + REQUEST_AGE_MAX, 8));
+        assert_eq!(requests.round_trip, (ROUND_TRIP * 7 + REQUEST_AGE_MAX) / 8);
+    }
+}
