@@ -108,7 +108,7 @@ fn whep_viewers_at_origin_and_edge_get_every_frame_and_event_of_whip_publishers(
 }
 
 #[test]
-fn who_publishes_over_whip_with_a_wrong_key_or_plays_what_is_not_there_is_refused() {
+fn who_publishes_over_whip_with_a_wrong_key_or_plays_what_can_t_be_there_is_refused() {
     let dev = Dev::start();
     let publish = format!("{}/live/a?key=Wr0ng", dev.origin.http.replace("http://", "whip://"));
     let output = run(40, hawker().args(["load", "--secs=3", "--publish", &publish]));
@@ -116,10 +116,10 @@ fn who_publishes_over_whip_with_a_wrong_key_or_plays_what_is_not_there_is_refuse
     assert!(output.status.code() == Some(1) && said.contains("none of the publishers was accepted"), "{said}");
     assert!(said.contains("401") && !said.contains("Wr0ng"), "{said}");
 
-    let report = load(&["--watch", &format!("{}/whep/live/nobody", dev.edge.http), "--viewers=4", "--secs=8"]);
+    let report = load(&["--watch", &format!("{}/whep/live/no-such-stream.avi", dev.edge.http), "--viewers=4", "--secs=3"]);
     let viewers = &report["viewers"];
     assert_eq!((&viewers["failed"], &viewers["joined"]), (&4.into(), &0.into()), "{viewers}");
-    assert!(viewers["failures"].as_object().unwrap().keys().all(|reason| reason.contains("404")), "{viewers}");
+    assert!(viewers["failures"].as_object().unwrap().keys().all(|reason| reason.contains("400")), "{viewers}");
 }
 
 #[test]

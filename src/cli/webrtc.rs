@@ -322,7 +322,8 @@ fn path(remote: SocketAddr, local: SocketAddr) -> Path {
 /// What a player takes: all that a stream may have.
 const CODECS: [Codec; 6] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Opus];
 const EVENTS_CHANNEL: &str = "live-events";
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Servers may wait for a publisher before they answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Receives of one system call, each of what the kernel has put together (GRO).
 const BATCH: usize = 4;

@@ -1,4 +1,4 @@
-//! WHIP publishers: the synthetic stream in RTP packets, which are sent again when they are asked for.
+//! WHIP publishers: the synthetic stream in RTP packets, which are sent again when they are asked for, with a keyframe where one is.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -33,6 +33,8 @@ pub(super) struct Publisher {
     transport_sequence: u16,
     /// When the next reports are due.
     report_at: Instant,
+    /// The next picture is to be a keyframe.
+    wants_keyframe: bool,
 }
 
 impl Publisher {
@@ -54,6 +56,7 @@ impl Publisher {
             packetiser: Packetiser::new(media.video().codec, PAYLOAD_BYTES_MAX),
             transport_sequence: 0,
             report_at: clock::now(),
+            wants_keyframe: false,
             session,
         })
     }
@@ -69,8 +72,10 @@ impl Publisher {
             };
             self.session.turn(at, handle).await?;
             for packet in asked {
-                if let Rtcp::Nack { media_ssrc, lost } = packet {
-                    self.resend(media_ssrc, &lost);
+                match packet {
+                    Rtcp::Nack { media_ssrc, lost } => self.resend(media_ssrc, &lost),
+                    Rtcp::Pli { .. } | Rtcp::Fir { .. } => self.wants_keyframe = true,
+                    _ => {}
                 }
             }
             self.session.flush();
@@ -83,6 +88,8 @@ impl Publisher {
     /// Sends a frame that is due now; gives how many bytes it has.
     pub(super) fn send(&mut self, due: &Due, media: &Synthetic) -> usize {
         let clock_us = clock::unix_us();
+        let asked = due.track == TrackKind::Video && std::mem::take(&mut self.wants_keyframe);
+        let due = &Due { keyframe: due.keyframe || asked, ..*due };
         let frame = media.frame(due, clock_us);
         let bytes = frame.len();
         let (track, packets) = match due.track {
