@@ -22,6 +22,9 @@ pub struct Replaced;
 /// Audio-only streams have a start point this often.
 const AUDIO_GROUP_US: i64 = 1_000_000;
 
+/// After so many groups in order, a picture out of order was an accident.
+const GROUPS_IN_ORDER_MIN: u32 = 3;
+
 /// The right to push into a stream. Dropping it interrupts the stream; viewers stay for the reconnect window.
 pub struct Publisher {
     hub: Arc<Hub>,
@@ -267,12 +270,22 @@ impl Line {
     }
 
     fn note_order(&mut self, stream: &Stream, frame: &Frame) {
-        if frame.track == TrackKind::Video {
-            if !frame.keyframe && frame.pts_us < self.latest_pts_us {
-                stream.set_b_frames(true);
-            }
-            self.latest_pts_us = if frame.keyframe { frame.pts_us } else { self.latest_pts_us.max(frame.pts_us) };
+        if frame.track != TrackKind::Video {
+            return;
         }
+        if frame.keyframe {
+            if self.groups_in_order == GROUPS_IN_ORDER_MIN {
+                stream.set_b_frames(false);
+            }
+            self.groups_in_order = self.groups_in_order.saturating_add(1);
+            self.latest_pts_us = frame.pts_us;
+            return;
+        }
+        if frame.pts_us < self.latest_pts_us {
+            stream.set_b_frames(true);
+            self.groups_in_order = 0;
+        }
+        self.latest_pts_us = self.latest_pts_us.max(frame.pts_us);
     }
 
     fn push_frame(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>) {

@@ -121,6 +121,8 @@ pub(super) struct Line {
     pub(super) newest_audio_us: i64,
     /// Greatest PTS of a picture since the last keyframe, that one included.
     pub(super) latest_pts_us: i64,
+    /// Keyframes since a picture last came out of order.
+    pub(super) groups_in_order: u32,
 }
 
 impl Stream {
@@ -143,6 +145,7 @@ impl Stream {
             newest_video_us: i64::MIN,
             newest_audio_us: i64::MIN,
             latest_pts_us: i64::MIN,
+            groups_in_order: 0,
         };
         Arc::new(Self {
             ring: Ring::new(bounds),
@@ -192,7 +195,7 @@ impl Stream {
         }
     }
 
-    /// True if pictures are decoded in another order than they are shown in, which browsers can't over WebRTC.
+    /// True if pictures are, or a few groups ago were, decoded in another order than they are shown in, which browsers can't over WebRTC.
     pub fn has_b_frames(&self) -> bool {
         self.b_frames.load(Ordering::Relaxed)
     }

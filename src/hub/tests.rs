@@ -116,6 +116,11 @@ fn pictures_out_of_order_are_known_until_the_encoder_is_set_up_anew() {
     assert!(!push(&[(0, 80, true), (40, 120, false), (80, 160, false)]), "late, but in order");
     assert!(!push(&[(120, 130, true)]), "a keyframe begins anew");
     assert!(push(&[(160, 250, false), (200, 210, false)]), "I P B");
+    for dts_ms in [300, 400, 500] {
+        assert!(push(&[(dts_ms, dts_ms, true), (dts_ms + 40, dts_ms + 40, false)]), "{dts_ms}");
+    }
+    assert!(!push(&[(600, 600, true)]), "three groups were in order");
+    assert!(push(&[(640, 700, false), (680, 690, false)]));
     publisher.set_tracks(video()).expect("current");
     assert!(!publisher.stream().has_b_frames());
 }
