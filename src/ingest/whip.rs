@@ -75,6 +75,8 @@ struct Line {
     /// When the newest sound came, and for how long there has been sound without a picture.
     sound_at: time::Instant,
     sound_alone: Duration,
+    /// By the publisher's clock.
+    newest_sound_us: i64,
 }
 
 impl RtpIngest {
@@ -91,6 +93,7 @@ impl RtpIngest {
                 is_announced: false,
                 sound_at: began,
                 sound_alone: Duration::ZERO,
+                newest_sound_us: i64::MIN,
             },
             feedback: Feedback::new(began, keyframe_interval),
             tracks: terms.tracks.into_iter().map(Track::new).collect(),
@@ -252,6 +255,11 @@ impl Line {
             self.tracks.video = None;
             self.announce()?;
         }
+        // Its clock was put back: this time has had its sound.
+        if shown.pts_us <= self.newest_sound_us {
+            return Ok(());
+        }
+        self.newest_sound_us = shown.pts_us;
         self.counters.audio_frames += 1;
         self.push(TrackKind::Audio, shown)
     }
