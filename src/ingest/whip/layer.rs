@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+
 use super::{Counters, clock::MediaClock};
 use crate::{
-    limits::RTP_REORDER_PACKETS_MAX,
+    limits::{PARAMETER_SETS_MAX, RTP_REORDER_PACKETS_MAX},
     media::VideoConfig,
     proto::{
         rtp::{
@@ -57,7 +59,8 @@ impl Layer {
             config: None,
             heard: now,
             reorder: Reorder::new(Requests::default().patience(false)),
-            depacketiser: Depacketiser::new(terms.codec),
+            depacketiser: Depacketiser::new(terms.codec)
+                .with_parameter_sets(parameter_sets(&terms.fmtp).iter().map(Vec::as_slice)),
             reception: Reception::new(ssrc, terms.clock_rate_hz),
             requests: Requests::default(),
             keyframe_at: None,
@@ -174,6 +177,14 @@ impl Layer {
     }
 }
 
+/// The parameter sets that the description gives (RFC 6184 §8.1, RFC 7798 §7.1); what isn't base64 is left out.
+fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
+    let parameters = fmtp.split(';').filter_map(|parameter| parameter.trim().split_once('='));
+    let sets = parameters.filter(|(name, _)| PARAMETER_SETS.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let sets = sets.flat_map(|(_, sets)| sets.split(',')).take(PARAMETER_SETS_MAX);
+    sets.filter_map(|set| STANDARD_NO_PAD.decode(set.trim().trim_end_matches('=')).ok()).collect()
+}
+
 /// Packets asked for and not here yet, and how long the answers take.
 struct Requests {
     open: VecDeque<Request>,
@@ -227,6 +238,7 @@ impl Requests {
     }
 }
 
+const PARAMETER_SETS: [&str; 4] = ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"];
 /// Taken for the round trip before it is known.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// A hole is waited for at least this long, for packets that were overtaken, …

@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     clock,
     hub::{Cursor, Hub, Read, Settings},
-    media::{Item, VideoConfig},
+    media::{Item, VideoConfig, codec::parameter_sets::parameter_sets},
     proto::{
         ice::Credentials,
         rtp::{
@@ -940,6 +941,36 @@ fn a_camera_that_is_off_leaves_a_stream_of_sound_that_can_be_joined() {
     assert_eq!(world.ingest.codecs(), "h264+opus");
     assert!(world.pictures()[pictures].keyframe);
     assert!(world.sounds().len() >= 30_149);
+}
+
+#[test]
+fn parameter_sets_of_the_description_are_enough() {
+    let mut camera = Source::video();
+    let sets: Vec<_> = parameter_sets(&camera.config).into_iter().map(|set| STANDARD.encode(set)).collect();
+    for (fmtp, is_shown) in [
+        (format!("packetization-mode=1; Sprop-Parameter-Sets={}", sets.join(",")), true),
+        (format!("sprop-parameter-sets=!,,{}", sets[0]), false),
+        ("sprop-parameter-sets=".to_owned() + &"Z0LAHw==,".repeat(1000), false),
+    ] {
+        let mut world = World::new(vec![sdp::Track { fmtp: fmtp.clone(), ..video() }]);
+        for place in 0..4i64 {
+            let at_us = place * PICTURE_US;
+            let mut data = camera.pictures[place as usize].1.clone();
+            let mut units = Vec::new();
+            while !data.is_empty() {
+                let length = u32::from_be_bytes(*data.first_chunk().unwrap());
+                units.push(data.split_to(4 + length as usize).slice(4..));
+            }
+            units.retain(|unit| !matches!(unit[0] & 31, 7 | 8));
+            let packets = camera.packets(at_us, &units.iter().map(|unit| &unit[..]).collect::<Vec<_>>());
+            world.send_all(at_us, packets);
+        }
+        world.run(1_000_000);
+        assert_eq!(world.pictures().len(), if is_shown { 4 } else { 0 }, "{fmtp}");
+        if is_shown {
+            assert_eq!(world.heads[0].video.as_ref(), Some(&camera.config));
+        }
+    }
 }
 
 #[test]
