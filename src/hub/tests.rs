@@ -103,7 +103,7 @@ async fn the_newer_publisher_wins_and_the_older_learns_of_it() {
 }
 
 #[test]
-fn pictures_out_of_order_are_known_until_the_encoder_is_set_up_anew() {
+fn pictures_out_of_order_are_known_for_three_groups_or_until_the_encoder_is_set_up_anew() {
     let hub = hub();
     let mut publisher = hub.publish(&name()).expect("slot");
     let reordered = |dts_ms: i64, pts_ms: i64, keyframe| Frame { pts_us: pts_ms * 1000, ..frame(dts_ms, keyframe) };
