@@ -4,6 +4,7 @@ import { whepUrl } from "./api";
 import { type LiveEvent, parseEvent } from "./event";
 import type { Player, Sink, State, Stats } from "./player";
 import { RtpClock } from "./rtp";
+import { askForStereo } from "./sdp";
 
 const RETRY_MS = 2000;
 /** While nobody publishes the server holds its answer back; this much silence says so. */
@@ -82,7 +83,8 @@ export class WhepPlayer implements Player {
     const peer = this.#open(attempt);
     let session: URL | undefined;
     attempt.addEventListener("abort", () => void leave(peer, session));
-    await peer.setLocalDescription();
+    const { sdp } = await peer.createOffer();
+    await peer.setLocalDescription({ type: "offer", sdp: askForStereo(sdp ?? "") });
     const offer = { method: "POST", headers: { "content-type": "application/sdp" }, body: peer.localDescription?.sdp };
     const silence = setTimeout(() => attempt.aborted || this.#sink.state({ kind: "waiting" }), SILENCE_MS);
     const posted = fetch(this.#url, { ...offer, signal: attempt });
