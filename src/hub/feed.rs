@@ -59,9 +59,9 @@ impl Feed {
         self.cursor.entered()
     }
 
-    /// True if an item that was read is to be muxed. `sound` is the codec that the muxer wants from here on; a head
+    /// True if an item of `group` that was read is to be muxed. `sound` is the codec that the muxer wants from here on; a head
     /// that tells another one leads to the transcoded line, which has that head again.
-    pub(super) fn admits(&mut self, item: &Item, sound: Option<Codec>) -> bool {
+    pub(super) fn admits(&mut self, item: &Item, group: u64, sound: Option<Codec>) -> bool {
         match item {
             Item::Head(head) => {
                 let told = head.tracks.audio.as_ref().map(|audio| audio.codec);
@@ -70,7 +70,8 @@ impl Feed {
                     && sound != told
                 {
                     let line = transcode.attach(&self.source, sound);
-                    self.cursor = line.cursor(None);
+                    // That line may be ahead, and what lies between has to be muxed too.
+                    self.cursor = line.cursor(None).from_group(group);
                     self.transcoded = Some(line);
                     self.repeats_until = self.newest_video_us.or(self.newest_audio_us).map(|_| head.at);
                     return false;

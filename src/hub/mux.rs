@@ -249,7 +249,7 @@ impl<M: Mux> Muxing<'_, M> {
             self.has_video = head.tracks.video.is_some();
             sound = self.muxer.sound(&head.tracks);
         }
-        if !self.feed.admits(&entry, sound) {
+        if !self.feed.admits(&entry, group, sound) {
             return;
         }
         let due = self.feed.entered() + self.merge.wait(&entry, self.has_video);

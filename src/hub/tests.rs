@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::media::{Codec, Frame, Head, Item, TrackKind, Tracks, VideoConfig};
+use crate::media::{AudioConfig, Codec, Frame, Head, Item, TrackKind, Tracks, VideoConfig};
 
 fn name() -> StreamName {
     "live/room".parse().expect("name")
@@ -262,6 +262,74 @@ async fn readers_are_woken_for_what_is_theirs_and_when_their_muxer_panics() {
     publisher.push_data(Bytes::from_static(b"amf")).expect("current");
     assert_eq!(end.await, Ok(End::Closed));
     assert_eq!(pool.len(), 0);
+}
+
+/// Says of all sound that it is Opus.
+struct Opus;
+
+impl Mux for Opus {
+    type Out = Item;
+
+    fn handle_item(&mut self, item: Item, group: u64, out: &Out<'_, Item>) {
+        let item = match item {
+            Item::Head(head) => {
+                let audio = head.tracks.audio.clone().map(|audio| AudioConfig { codec: Codec::Opus, ..audio });
+                let tracks = Tracks { audio, ..Tracks::clone(&head.tracks) };
+                Item::Head(Head { tracks: tracks.into(), ..Head::clone(&head) }.into())
+            }
+            item => item,
+        };
+        out.push(item, group);
+    }
+}
+
+/// Attaches to lines of one pool.
+struct Opuses(Pool<StreamName, Item>);
+
+impl Transcode for Opuses {
+    fn attach(&self, source: &Arc<Stream>, _: Codec) -> Muxed<Item> {
+        self.0.attach(source.name().clone(), source, || Opus)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_muxer_that_comes_late_to_a_transcoded_line_misses_nothing_of_it() {
+    let mut publisher = hub().publish(&name()).expect("slot");
+    let transcode = Arc::new(Opuses(Pool::new(terms(Merge { audio: Duration::ZERO, all: Duration::ZERO }))));
+    let _other = transcode.attach(publisher.stream(), Codec::Opus);
+    publisher.set_tracks(video()).expect("current");
+    publisher.push_frame(frame(0, true)).expect("current");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut feed = feed::Feed::new(publisher.stream().clone(), Some(transcode));
+    let mut admitted = move || {
+        let mut items = Vec::new();
+        while let Some(read) = feed.try_recv().expect("open") {
+            let Read::Entry { entry, group } = read else { continue };
+            if feed.admits(&entry, group, Some(Codec::Opus)) {
+                items.push(entry);
+            }
+        }
+        items
+    };
+    assert_eq!(admitted().len(), 2, "a head and a picture");
+
+    let aac = AudioConfig { codec: Codec::Aac, description: Bytes::new(), sample_rate: 48_000, channels: 2 };
+    publisher.set_tracks(Tracks { audio: Some(aac), ..video() }).expect("current");
+    publisher.push_frame(frame(40, true)).expect("current");
+    publisher.push_data(Bytes::from_static(b"amf")).expect("current");
+    publisher.push_frame(frame(80, false)).expect("current");
+    publisher.push_frame(frame(120, true)).expect("current");
+    // The transcoded line has all of it by now.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let items = admitted();
+    let keyframe = |item: &Item| if let Item::Frame(frame) = item { Some(frame.keyframe) } else { None };
+    assert_eq!(items.iter().filter_map(keyframe).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(items.iter().filter(|item| matches!(item, Item::Data(_))).count(), 1);
+    let is_opus = |item: &Item| match item {
+        Item::Head(head) => head.tracks.audio.as_ref().is_some_and(|audio| audio.codec == Codec::Opus),
+        _ => true,
+    };
+    assert!(items.iter().all(is_opus));
 }
 
 #[tokio::test(start_paused = true)]
