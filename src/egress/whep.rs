@@ -166,6 +166,12 @@ impl Playback {
         self.telling.begin();
     }
 
+    /// What told him is gone, and what was on its way with it. Where he listens again, [`Playback::tell_events`] begins
+    /// with the room once more.
+    pub fn stop_telling(&mut self) {
+        self.telling.stop();
+    }
+
     /// The next message for him. Those that there are after [`Playback::poll_take`] go out before what it took.
     pub fn poll_message(&mut self) -> Option<Bytes> {
         self.telling.poll()

@@ -443,6 +443,43 @@ async fn who_leaves_his_messages_unread_is_over_and_who_never_listens_is_not() {
     assert_eq!(stuck.over, Some(End::EventsLost.into()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_loses_what_told_him_is_told_the_room_and_all_since_once_more() {
+    let mut room = room(i64::MAX);
+    let mut state = RoomState::default();
+    state.apply(&stamped(1, "left"));
+    room.relay(Item::Head(Head { room: state.into(), ..Head::clone(&Head::of(tracks().into())) }.into()), 1);
+    room.relay(Item::Frame(picture(0, 'I', 100)), 1);
+    let mut watcher = room.watch();
+    watcher.playback.tell_events();
+    take_only(&mut watcher).await;
+    let seqs = |watcher: &Watcher| -> Vec<_> {
+        watcher.messages().iter().map(|message| message["ev"]["seq"].as_u64().expect("a number")).collect()
+    };
+    // Half of what waits is on its way to him, and half is not.
+    (2..=300).for_each(|seq| room.relay(Item::Event(stamped(seq, "main")), 1));
+    room.relay(Item::Frame(picture(40, 'P', 50)), 1);
+    take_only(&mut watcher).await;
+    assert_eq!(std::iter::from_fn(|| watcher.playback.poll_message()).take(150).count(), 150);
+    watcher.playback.stop_telling();
+    room.relay(Item::Event(stamped(301, "main")), 1);
+    room.relay(Item::Frame(picture(80, 'P', 50)), 1);
+    watcher.see().await;
+    assert_eq!(seqs(&watcher), [0; 0], "nobody listens");
+    watcher.playback.tell_events();
+    watcher.receive(&Outbox::default());
+    assert_eq!(seqs(&watcher), (1..=301).collect::<Vec<_>>());
+    assert_eq!((watcher.messages()[0]["rp"].clone(), watcher.messages()[1]["rp"].clone()), (json!(1), json!(0)));
+
+    watcher.playback.stop_telling();
+    for n in 0..20_u64 {
+        (0..100).for_each(|nth| room.relay(Item::Event(stamped(1_000 + n * 100 + nth, "main")), 1));
+        room.relay(Item::Frame(picture(120 + 40 * i64::try_from(n).expect("small"), 'P', 50)), 1);
+        take_only(&mut watcher).await;
+    }
+    assert_eq!(watcher.over, None, "nothing piles up for nobody");
+}
+
 /// His packets are sent, and his messages not taken.
 async fn take_only(watcher: &mut Watcher) {
     loop {

@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{door::Door, session::End};
 use crate::{
     clock::Instant,
-    egress::{Playback, SessionLog},
-    limits,
+    egress::{self, Playback, SessionLog},
+    hub, limits,
     observe::metrics::{Metrics, Protocol},
     proto::webrtc::Peer,
 };
@@ -62,20 +62,26 @@ impl Playing {
     pub(super) fn channel_open(&mut self, id: u16, label: &str) {
         self.begins = None;
         if label == EVENTS_CHANNEL {
-            self.carrier = Carrier::Channel(id);
-            self.playback.tell_events();
+            self.tell_by(Carrier::Channel(id));
         }
     }
 
     pub(super) fn channel_closed(&mut self, closed: u16) {
         if matches!(self.carrier, Carrier::Channel(id) if id == closed) {
             self.carrier = Carrier::None;
+            self.playback.stop_telling();
         }
     }
 
     /// The viewer asks for events over HTTP.
     pub(super) fn tell_by_http(&mut self, sender: mpsc::Sender<Bytes>) {
-        self.carrier = Carrier::Http(sender);
+        self.tell_by(Carrier::Http(sender));
+    }
+
+    /// What the carrier so far had not delivered is told again by this one.
+    fn tell_by(&mut self, carrier: Carrier) {
+        self.carrier = carrier;
+        self.playback.stop_telling();
         self.playback.tell_events();
     }
 
@@ -98,7 +104,7 @@ impl Playing {
             let Some(sealer) = peer.sealer() else { return Ok(()) };
             let taken = self.playback.poll_take(cx, now, sealer, door.socket.segments_max(), &mut outbox);
             // An event goes before its picture.
-            self.tell(now, peer);
+            self.tell(now, peer)?;
             while let Some(datagram) = peer.poll_transmit() {
                 door.send(&datagram);
             }
@@ -118,24 +124,37 @@ impl Playing {
     }
 
     /// The events that wait.
-    fn tell(&mut self, now: Instant, peer: &mut Peer) {
+    fn tell(&mut self, now: Instant, peer: &mut Peer) -> Result<(), egress::Over> {
         match &self.carrier {
-            Carrier::None => {}
+            Carrier::None => Ok(()),
             Carrier::Channel(id) => {
                 while peer.channel_backlog_bytes(*id) < limits::CHANNEL_BACKLOG_BYTES_MAX {
                     let Some(message) = self.playback.poll_message() else { break };
-                    peer.send_text(now.into_std(), *id, &message);
-                }
-            }
-            Carrier::Http(sender) => {
-                while let Some(message) = self.playback.poll_message() {
-                    if sender.try_send(message).is_err() {
-                        self.carrier = Carrier::None;
-                        break;
+                    if !peer.send_text(now.into_std(), *id, &message) {
+                        return Err(hub::End::EventsLost.into());
                     }
+                }
+                Ok(())
+            }
+            Carrier::Http(_) => self.tell_over_http(),
+        }
+    }
+
+    /// One who asked for events has to read them.
+    fn tell_over_http(&mut self) -> Result<(), egress::Over> {
+        while let Carrier::Http(sender) = &self.carrier
+            && let Some(message) = self.playback.poll_message()
+        {
+            match sender.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return Err(hub::End::EventsLost.into()),
+                Err(TrySendError::Closed(_)) => {
+                    self.carrier = Carrier::None;
+                    self.playback.stop_telling();
                 }
             }
         }
+        Ok(())
     }
 
     pub(super) fn ends(mut self, end: End) {
@@ -150,3 +169,6 @@ const EVENTS_CHANNEL: &str = "live-events";
 const BEGIN_DELAY: Duration = Duration::from_millis(100);
 /// Times that one viewer sends before the others of the shard get their turn.
 const TURNS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
