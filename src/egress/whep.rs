@@ -49,6 +49,9 @@ pub enum Over {
     /// The stream's codec is no longer the one that was agreed upon.
     #[error("codec changed")]
     CodecChanged,
+    /// The stream has a track now that he asked for, and that it did not have when he came.
+    #[error("tracks changed")]
+    TracksChanged,
 }
 
 /// How a viewer's link does, by what he says of it.
@@ -71,6 +74,8 @@ pub struct Playback {
     cname: String,
     cursor: Cursor<RtpEntry>,
     codec: Option<Codec>,
+    /// What he would play if the stream had it.
+    missing: Vec<TrackKind>,
     video: Option<Track>,
     audio: Option<Track>,
     transport_sequence: u16,
@@ -111,6 +116,7 @@ impl Playback {
             cname,
             cursor,
             codec: video.map(|video| video.codec),
+            missing: Vec::new(),
             video: video.and_then(Track::new),
             audio: audio.and_then(Track::new),
             transport_sequence: rand::random(),
@@ -132,6 +138,13 @@ impl Playback {
             _muxed: muxed,
             viewer,
         }
+    }
+
+    /// He asked for these tracks too, which the stream does not have. When one comes he is over: what was agreed upon
+    /// can't be changed, and if he comes again he gets it.
+    pub fn missing(mut self, missing: Vec<TrackKind>) -> Self {
+        self.missing = missing;
+        self
     }
 
     /// What he got so far.
@@ -321,6 +334,9 @@ impl Playback {
             TrackKind::Video => self.video.is_some(),
             TrackKind::Audio => self.audio.is_some(),
         };
+        if self.missing.contains(&frame.track) {
+            self.over = Some(Over::TracksChanged);
+        }
         if frame.kind == EntryKind::Start {
             self.is_skipping = false;
         }

@@ -772,6 +772,25 @@ async fn a_stream_of_another_codec_or_without_a_publisher_ends_him() {
     assert_eq!(second.over, Some(Over::CodecChanged));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_track_that_he_asked_for_and_that_comes_later_ends_him_so_that_he_comes_again() {
+    let mut room = room(i64::MAX);
+    room.publisher.set_tracks(Tracks { audio: None, ..tracks() }).expect("current");
+    room.push([picture(0, 'I', 100)]);
+    let mut picture_only = terms();
+    picture_only.tracks.truncate(1);
+    let (mut wants_both, mut content) =
+        (room.watch_with(&picture_only, BFrames::Refuse), room.watch_with(&picture_only, BFrames::Refuse));
+    wants_both.playback = wants_both.playback.missing(vec![TrackKind::Audio]);
+    (wants_both.see().await, content.see().await);
+    assert_eq!((wants_both.over, content.over), (None, None));
+    room.publisher.set_tracks(tracks()).expect("current");
+    room.push([picture(40, 'I', 101), sound(40)]);
+    (wants_both.see().await, content.see().await);
+    assert_eq!((wants_both.over, content.over), (Some(Over::TracksChanged), None));
+    assert_eq!((wants_both.sizes(), content.sizes()), (vec![100, 101], vec![100, 101]));
+}
+
 /// Items of a line through the muxer alone.
 fn muxed(items: impl IntoIterator<Item = Item>) -> Vec<RtpEntry> {
     let ring = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 100 });

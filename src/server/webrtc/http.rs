@@ -248,7 +248,10 @@ impl Ask {
             .map_err(|why| refuse(StatusCode::NOT_ACCEPTABLE, why.to_string()))?;
         let playback =
             Playback::join(&shard.egress, viewer, &terms, format!("{:x}", local.session_id), b_frames(&node.config));
-        let playing = Playing::new(playback, self.from, &node.metrics);
+        let wanted = offer.media.iter().filter(|media| !media.rejected && media.direction.receives());
+        let wanted = wanted.filter_map(|media| media.kind.track());
+        let missing = wanted.filter(|kind| terms.track(*kind).is_none()).collect();
+        let playing = Playing::new(playback.missing(missing), self.from, &node.metrics);
         let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
         let resource = format!("{}/{name}/{id}{query}", kind.folder());
         let mut response = created(resource.clone(), &local, answer);

@@ -66,6 +66,7 @@ fn viewer_over(over: &egress::Over) -> &'static str {
         egress::Over::Line(end) => egress::reason(*end),
         egress::Over::BFrames => "b-frames",
         egress::Over::CodecChanged => "codec changed",
+        egress::Over::TracksChanged => "tracks changed",
     }
 }
 
