@@ -93,6 +93,8 @@ pub(super) struct RtpMux {
     audio_offset: u32,
     /// Greatest PTS since the last keyframe, that one included.
     latest_pts_us: i64,
+    /// The last group that was told to be out of order.
+    refused_group: Option<u64>,
     utc_offset_us: i64,
     /// Heads and events that go before the next frame, in their order.
     waiting: Vec<Item>,
@@ -107,6 +109,7 @@ impl RtpMux {
             video_offset: rand::random(),
             audio_offset: rand::random(),
             latest_pts_us: i64::MIN,
+            refused_group: None,
             utc_offset_us: 0,
             waiting: Vec::new(),
         }
@@ -153,7 +156,9 @@ impl RtpMux {
         if self.is_out_of_order(frame) {
             match self.b_frames {
                 BFrames::Drop if !self.is_reference(frame) => {}
-                _ => out.push(RtpEntry::OutOfOrder, group),
+                // Whoever watches a group was there at its beginning.
+                _ if self.refused_group.replace(group) != Some(group) => out.push(RtpEntry::OutOfOrder, group),
+                _ => {}
             }
             return;
         }

@@ -661,6 +661,21 @@ async fn pictures_out_of_order_are_left_out_or_end_the_viewer() {
     }
 }
 
+#[test]
+fn that_pictures_are_out_of_order_is_said_once_a_group() {
+    let ring = Ring::new(Bounds { bytes_max: 1 << 20, groups_max: 100 });
+    let mut cursor = ring.cursor(None).from_group(1);
+    let (mut muxer, out) = (RtpMux::new(BFrames::Refuse), Out::new(&ring, clock::now()));
+    muxer.handle_item(Item::Head(Head::of(tracks().into())), 1, &out);
+    for group in 1..=2 {
+        let [first, second, b, last] = reordered('B');
+        [first, second, b.clone(), b, last].into_iter().for_each(|f| muxer.handle_item(Item::Frame(f), group, &out));
+    }
+    let reads = std::iter::from_fn(|| cursor.try_recv().expect("open"));
+    let is_told = |read: &Read<_>| matches!(read, Read::Entry { entry: RtpEntry::OutOfOrder, .. });
+    assert_eq!(reads.filter(is_told).count(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_before_a_picture_that_is_left_out_goes_before_the_next() {
     let mut room = room(i64::MAX);
