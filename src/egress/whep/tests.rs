@@ -797,11 +797,13 @@ async fn a_track_that_he_asked_for_and_that_comes_later_ends_him_so_that_he_come
     let (mut wants_both, mut content) =
         (room.watch_with(&picture_only, BFrames::Refuse), room.watch_with(&picture_only, BFrames::Refuse));
     wants_both.playback = wants_both.playback.missing(vec![TrackKind::Audio]);
-    (wants_both.see().await, content.see().await);
+    wants_both.see().await;
+    content.see().await;
     assert_eq!((wants_both.over, content.over), (None, None));
     room.publisher.set_tracks(tracks()).expect("current");
     room.push([picture(40, 'I', 101), sound(40)]);
-    (wants_both.see().await, content.see().await);
+    wants_both.see().await;
+    content.see().await;
     assert_eq!((wants_both.over, content.over), (Some(Over::TracksChanged), None));
     assert_eq!((wants_both.sizes(), content.sizes()), (vec![100, 101], vec![100, 101]));
 }
