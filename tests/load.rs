@@ -116,7 +116,8 @@ fn who_publishes_over_whip_with_a_wrong_key_or_plays_what_can_t_be_there_is_refu
     assert!(output.status.code() == Some(1) && said.contains("none of the publishers was accepted"), "{said}");
     assert!(said.contains("401") && !said.contains("Wr0ng"), "{said}");
 
-    let report = load(&["--watch", &format!("{}/whep/live/no-such-stream.avi", dev.edge.http), "--viewers=4", "--secs=3"]);
+    let report =
+        load(&["--watch", &format!("{}/whep/live/no-such-stream.avi", dev.edge.http), "--viewers=4", "--secs=3"]);
     let viewers = &report["viewers"];
     assert_eq!((&viewers["failed"], &viewers["joined"]), (&4.into(), &0.into()), "{viewers}");
     assert!(viewers["failures"].as_object().unwrap().keys().all(|reason| reason.contains("400")), "{viewers}");
