@@ -40,9 +40,7 @@ fn everything_arrives_at_the_recorded_cost() {
     let recorded: BTreeMap<String, f64> = toml::from_str(&fs::read_to_string(ratios_file()).unwrap()).unwrap();
     let mut now = BTreeMap::new();
     // As many as make CPU times of hundreds of milliseconds: they are counted in tens.
-    let cases =
-        [("flv", Egress::Flv, 200), ("rtmp", Egress::Rtmp, 200), ("moq", Egress::Moq, 60), ("whep", Egress::Whep, 60)];
-    for (name, egress, viewers) in cases {
+    for (name, egress, viewers) in [("flv", Egress::Flv, 200), ("rtmp", Egress::Rtmp, 200), ("moq", Egress::Moq, 60)] {
         let point = point(egress, viewers);
         let bound = recorded.get(name).map_or(f64::INFINITY, |ratio| ratio * WORSE);
         let mut ratio = measure(&point);
@@ -77,7 +75,7 @@ fn floor_process() {
 }
 
 fn point(egress: Egress, viewers: u32) -> Point {
-    let audio_kbit_per_s = if matches!(egress, Egress::Moq | Egress::Whep) { 0 } else { 64 };
+    let audio_kbit_per_s = if egress == Egress::Moq { 0 } else { 64 };
     Point {
         egress,
         viewers,
@@ -127,5 +125,5 @@ fn ratios_file() -> impl AsRef<Path> {
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/load_ratios.toml")
 }
 
-/// Of each of the eight runs.
+/// Of each of the six runs.
 const SECS: u32 = 6;
