@@ -189,6 +189,8 @@ impl Session {
                     if self.peer.is_valid(&path) {
                         self.seat.learn(&path);
                     }
+                    // A publisher's first picture may wait right behind the end of his handshake.
+                    self.handle_events(now)?;
                 }
             }
         }
