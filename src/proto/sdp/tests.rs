@@ -78,7 +78,11 @@ fn a_publishers_answer_is_this() {
     let transport = "a=ice-ufrag:serverufragserver\r\n\
         a=ice-pwd:serverpwdserverpwdserver\r\n\
         a=fingerprint:sha-256 03:D6:6D:D0:88:35:C1:CA:3F:12:8C:CE:AC:D1:F3:1A:C9:41:63:09:6B:20:F4:45:AE:84:28:5B:C0:83:2D:72\r\n\
-        a=setup:passive\r\n";
+        a=setup:passive\r\n\
+        a=candidate:1 1 udp 2130706175 192.0.2.1 8189 typ host\r\n\
+        a=candidate:2 1 udp 2130706431 2001:db8::1 8189 typ host\r\n\
+        a=candidate:3 1 tcp 1526726399 192.0.2.1 8189 typ host tcptype passive\r\n\
+        a=end-of-candidates\r\n";
     let expected = format!(
         "v=0\r\n\
         o=- 9223372036854775807 1 IN IP4 127.0.0.1\r\n\
@@ -90,10 +94,6 @@ fn a_publishers_answer_is_this() {
         c=IN IP4 0.0.0.0\r\n\
         a=mid:0\r\n\
         {transport}\
-        a=candidate:1 1 udp 2130706175 192.0.2.1 8189 typ host\r\n\
-        a=candidate:2 1 udp 2130706431 2001:db8::1 8189 typ host\r\n\
-        a=candidate:3 1 tcp 1526726399 192.0.2.1 8189 typ host tcptype passive\r\n\
-        a=end-of-candidates\r\n\
         a=recvonly\r\n\
         a=rtcp-mux\r\n\
         a=rtpmap:111 opus/48000/2\r\n\
