@@ -171,14 +171,16 @@ fn who_offers_and_never_comes_takes_few_places_and_not_for_long() {
     // So does an offer that never ends, for as long as it is waited for.
     let head =
         format!("POST /whep/live/room HTTP/1.1\r\nHost: x\r\nContent-Type: {SDP}\r\nContent-Length: 100\r\n\r\nv=0");
-    let slow: Vec<_> = (0..limits::WEBRTC_PENDING_PER_ADDRESS_MAX)
-        .map(|_| {
-            let mut stream = node.connect_from("127.0.0.4");
-            stream.write_all(head.as_bytes()).unwrap();
-            stream
-        })
-        .collect();
-    assert_eq!(post("127.0.0.4").status, 503, "those are read, {} of them", slow.len());
+    let ask = || {
+        let mut stream = node.connect_from("127.0.0.4");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let slow: Vec<_> = (0..limits::WEBRTC_PENDING_PER_ADDRESS_MAX).map(|_| ask()).collect();
+    let mut status = [0; 12];
+    ask().read_exact(&mut status).unwrap();
+    assert_eq!(str::from_utf8(&status), Ok("HTTP/1.1 503"), "{} of them are read", slow.len());
+    assert_eq!(post("127.0.0.4").status, 201, "viewers keep no publisher out");
 
     node.server.stderr.wait_line("no connection came about");
     assert!(began.elapsed() >= limits::WEBRTC_CONNECT_TIMEOUT);

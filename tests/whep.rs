@@ -5,8 +5,8 @@ mod common;
 use std::process::Command;
 
 use common::{
-    Dev, Node, Peer, Process, assert_each_once, browser, ffmpeg, frame_0_us, lags_ms, publish_numbered, python, run,
-    text,
+    Dev, Node, Peer, Process, Viewer, assert_each_once, browser, ffmpeg, frame_0_us, lags_ms, publish_numbered, python,
+    run, text,
 };
 use serde_json::{Value, json};
 
@@ -54,6 +54,8 @@ fn events_fire_on_the_very_picture_in_aiortc() {
     let _ffmpeg = publish_numbered(&dev.origin.publish_url);
     let told = dev.send_event(&card("SKU-0", &json!({"now": true})));
     let frame_0_us = frame_0_us(&dev.edge, FRAME_US);
+    // Who comes before the next keyframe is shown that event as it happened.
+    Viewer::watch(&dev.edge.flv_url()).wait_frames(60);
     let viewers = [&dev.origin, &dev.edge].map(|node| Peer::play(node, &[]));
     viewers.iter().for_each(|viewer| drop(viewer.wait_pictures(25)));
     let sent: Vec<Value> = [json!({"now": true}), json!({"in_ms": 600}), json!({"in_ms": 1111})]

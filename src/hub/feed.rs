@@ -59,8 +59,8 @@ impl Feed {
         self.cursor.entered()
     }
 
-    /// True if an item of `group` that was read is to be muxed. `sound` is the codec that the muxer wants from here on; a head
-    /// that tells another one leads to the transcoded line, which has that head again.
+    /// True if an item of `group` that was read is to be muxed. `sound` is the codec that the muxer wants from here on;
+    /// a head that tells another one leads to the transcoded line, which has that head again.
     pub(super) fn admits(&mut self, item: &Item, group: u64, sound: Option<Codec>) -> bool {
         match item {
             Item::Head(head) => {
@@ -70,8 +70,10 @@ impl Feed {
                     && sound != told
                 {
                     let line = transcode.attach(&self.source, sound);
+                    let has_begun = self.newest_video_us.or(self.newest_audio_us).is_some();
                     // That line may be ahead, and what lies between has to be muxed too.
-                    self.cursor = line.cursor(None).from_group(group);
+                    let cursor = line.cursor(None);
+                    self.cursor = if has_begun { cursor.from_group(group) } else { cursor };
                     self.transcoded = Some(line);
                     self.repeats_until = self.newest_video_us.or(self.newest_audio_us).map(|_| head.at);
                     return false;
