@@ -23,6 +23,8 @@ const PATIENCE_MS = 20_000;
 
 await inChromium(async (page, result) => {
   const before = await post({ ...target, sku: "SKU-0" });
+  // Who comes before the next keyframe, which is a second away at most, is shown that card as it happens.
+  await page.waitForTimeout(1500);
   await openPage(page, http, "whep.html", { url: `${http}/whep/${stream}`, token: given["view-token"], via });
   const seen = () => page.evaluate(() => window.seen);
   const until = (what, found, argument) =>
