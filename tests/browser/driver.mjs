@@ -13,11 +13,11 @@ export function check(ok, what) {
 }
 
 /** Shows a card, with the next frame unless told otherwise; returns it as it was stamped. */
-export async function post({ api, token, stream, sku, at = { now: true } }) {
+export async function post({ api, token, stream, sku, at = { now: true }, time }) {
   const response = await fetch(`${api}/v1/streams/${stream}/events`, {
     method: "POST",
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-    body: JSON.stringify({ type: "card.show", op: "set", key: "card:main", data: { sku }, at }),
+    body: JSON.stringify({ type: "card.show", op: "set", key: "card:main", data: { sku }, at, time }),
   });
   const body = await response.text();
   check(response.ok, `the API answered ${response.status}: ${body}`);
