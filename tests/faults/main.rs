@@ -1,0 +1,1 @@
+//! What must survive, as tests: each is one fault, seeded by `FAULT_SEED` where chance plays a part.
