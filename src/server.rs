@@ -17,12 +17,11 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    config::{Config, LoadError, PlayPolicy, Profile, Role},
+    config::{Config, LoadError, Profile, Role},
     control::{
         api::{self, Api, MoqAddress},
         auth::Auth,
@@ -33,7 +32,6 @@ use crate::{
     media::Keys,
     net::{
         self,
-        guard::FailedAuth,
         pending::Pending,
         tcp::{self, BindError},
         tls::{Fingerprint, TlsError, session_certificate},
@@ -56,7 +54,6 @@ struct Node {
     config: Config,
     hub: Arc<Hub>,
     auth: Arc<Auth>,
-    failed_auth: Arc<Mutex<FailedAuth>>,
     metrics: Arc<Metrics>,
     health: Health,
     relay: Arc<Relay>,
@@ -226,7 +223,7 @@ impl Node {
             reconnect_window: config.hub.reconnect_window(),
             linger: config.hub.linger(),
         };
-        let auth = Arc::new(Auth::new(&config.auth));
+        let auth = Auth::new(&config.auth);
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
         let origin = match (event_keys.signer, &config.data_dir) {
             (Some(signer), Some(data)) => {
@@ -238,15 +235,13 @@ impl Node {
             _ => None,
         };
         let hub = Hub::new(settings, origin);
-        let (failed_auth, stop) = (Arc::default(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let api = Arc::new(Api {
             hub: hub.clone(),
             auth: auth.clone(),
-            failed_auth: Arc::clone(&failed_auth),
             metrics: metrics.clone(),
             moq,
             takes_events: config.role != Role::Edge,
-            public_list: config.auth.play == PlayPolicy::Anyone,
             rundowns: api::RundownsBusy::default(),
             event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
             stop: stop.clone(),
@@ -260,7 +255,6 @@ impl Node {
             transcoders,
             api,
             auth,
-            failed_auth,
             metrics,
             health: Health::new(config.role == Role::Edge),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
@@ -278,15 +272,6 @@ impl Node {
         let merge = merge(self.config.egress.profile);
         let transcode = Some(Arc::clone(&self.transcoders) as Arc<dyn Transcode>);
         Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge, self.stop.clone(), transcode))
-    }
-
-    /// A wrong guess costs the guesser time, and how much tells him nothing.
-    async fn is_guess_right(&self, from: SocketAddr, is_right: impl FnOnce() -> bool) -> bool {
-        let right = self.failed_auth.lock().attempt(from.ip(), clock::now(), is_right);
-        if !right {
-            tokio::time::sleep(rand::random_range(self.rtmp.auth_failure.clone())).await;
-        }
-        right
     }
 
     /// Brings the gauges up to date; the rest is counted where it happens.

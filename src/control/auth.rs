@@ -1,25 +1,40 @@
 //! Who may publish, watch and call the API. Nobody, until the configuration says so.
 //!
-//! An unknown name and a wrong key get the same answer, and cost the same: a name can't be probed. Limiting
-//! how often an address may fail is `net::guard`'s part.
+//! An unknown name and a wrong key get the same answer, and cost the same: a name can't be probed.
+
+use std::{net::IpAddr, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 
 use crate::{
+    clock,
     config::{self, PlayPolicy, TokenRole},
+    limits::{AUTH_FAILURE_DELAY_MAX, AUTH_FAILURE_DELAY_MIN},
     media::StreamName,
-    net::access::Access,
+    net::{
+        access::{Access, Action, Asked, Denied, Grant},
+        guard::FailedAuth,
+    },
     secret::Digest,
 };
 
-/// The keys and tokens of a configuration.
-#[derive(Debug, Clone)]
+/// The keys and tokens of a configuration, and who has guessed at them.
+#[derive(Debug)]
 pub struct Auth {
     config: config::Auth,
+    failed: Mutex<FailedAuth>,
 }
 
 impl Auth {
     /// The rules in `config`.
-    pub fn new(config: &config::Auth) -> Self {
-        Self { config: config.clone() }
+    pub fn new(config: &config::Auth) -> Arc<Self> {
+        Arc::new(Self { config: config.clone(), failed: Mutex::default() })
+    }
+
+    /// May everybody watch?
+    pub fn is_open(&self) -> bool {
+        self.config.play == PlayPolicy::Anyone
     }
 
     /// Does `token` carry `role`, for `name` if there is one? Without a name one prefix is enough, and the
@@ -40,29 +55,62 @@ impl Auth {
         let opened = rules.filter(|rule| (rule.token_sha256 == presented) & rule.roles.contains(&role));
         opened.map(|rule| rule.prefix.as_str()).collect()
     }
+
+    /// Whether a peer at `address` has not failed too often to be listened to.
+    pub fn may_try(&self, address: IpAddr) -> bool {
+        self.failed.lock().may_try(address, clock::now())
+    }
+
+    /// Remembers that a peer at `address` failed.
+    pub fn failed(&self, address: IpAddr) {
+        self.failed.lock().failed(address, clock::now());
+    }
+
+    fn publish(&self, stream: &StreamName, key: &str) -> Option<Grant> {
+        let presented = Digest::of(key);
+        let rules = self.config.publish.iter();
+        let opened = rules.filter(|rule| (rule.key_sha256 == presented) & stream.is_under(&rule.prefix));
+        // All of them, so that the time taken tells nothing.
+        opened.fold(None, |grant: Option<Grant>, rule| {
+            Some(Grant { events: rule.events | grant.unwrap_or_default().events, ..Grant::default() })
+        })
+    }
+
+    fn play(&self, stream: &StreamName, token: &str) -> Option<Grant> {
+        self.may(token, TokenRole::Play, Some(stream)).then(Grant::default)
+    }
 }
 
 impl Access for Auth {
-    fn may_publish(&self, name: &StreamName, key: &str) -> bool {
-        let presented = Digest::of(key);
-        any(self.config.publish.iter().map(|rule| (rule.key_sha256 == presented) & name.is_under(&rule.prefix)))
-    }
-
-    fn may_publish_events(&self, name: &StreamName, key: &str) -> bool {
-        let presented = Digest::of(key);
-        let rules = self.config.publish.iter();
-        any(rules.map(|rule| rule.events & (rule.key_sha256 == presented) & name.is_under(&rule.prefix)))
-    }
-
-    fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
-        match self.config.play {
-            PlayPolicy::Anyone => true,
-            PlayPolicy::Deny => token.is_some_and(|token| self.may(token, TokenRole::Play, Some(name))),
+    fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>> {
+        async move {
+            let Asked { action, stream, peer, secret, .. } = asked;
+            if action == Action::Play && self.is_open() {
+                return Ok(Grant::default());
+            }
+            let secret = secret.ok_or(Denied::NoSecret)?;
+            let granted = self.may_try(peer.ip()).then(|| match action {
+                Action::Publish => self.publish(stream, secret),
+                Action::Play => self.play(stream, secret),
+            });
+            if let Some(Some(grant)) = granted {
+                return Ok(grant);
+            }
+            if granted.is_some() {
+                self.failed(peer.ip());
+            }
+            tokio::time::sleep(rand::random_range(AUTH_FAILURE_DELAY_MIN..AUTH_FAILURE_DELAY_MAX)).await;
+            Err(Denied::Wrong)
         }
+        .boxed()
     }
 
-    fn may_relay(&self, token: &str) -> bool {
-        self.may(token, TokenRole::Relay, None)
+    fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool {
+        self.is_open() || token.is_some_and(|token| self.play(stream, token).is_some())
+    }
+
+    fn edge(&self, token: &str) -> Option<Grant> {
+        self.may(token, TokenRole::Relay, None).then(Grant::default)
     }
 }
 
@@ -74,13 +122,19 @@ fn any(rules: impl Iterator<Item = bool>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PublishKey, Token};
+    use std::net::SocketAddr;
+
+    use crate::{
+        config::{PublishKey, Token},
+        limits,
+        observe::metrics::Protocol,
+    };
 
     fn name(text: &str) -> StreamName {
         text.parse().expect("a stream name")
     }
 
-    fn auth(play: PlayPolicy) -> Auth {
+    fn auth(play: PlayPolicy) -> Arc<Auth> {
         let token = |prefix: &str, token: &str, roles: &[TokenRole]| Token {
             prefix: prefix.into(),
             token_sha256: Digest::of(token),
@@ -105,9 +159,8 @@ mod tests {
     fn the_default_opens_nothing() {
         let auth = Auth::new(&config::Auth::default());
         let room = name("live/room");
-        assert!(!auth.may_publish(&room, "") && !auth.may_publish_events(&room, ""));
-        assert!(!auth.may_play(&room, None));
-        assert!(!auth.may_play(&room, Some("")));
+        assert!(auth.publish(&room, "").is_none() && auth.play(&room, "").is_none());
+        assert!(!auth.may_see(&room, None) && !auth.may_see(&room, Some("")) && auth.edge("").is_none());
         for role in [TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Relay, TokenRole::Play] {
             assert!(!auth.may("", role, None));
         }
@@ -126,12 +179,13 @@ mod tests {
             ("live/room", "", false),
             ("unknown", "live-key", false),
         ] {
-            assert_eq!(auth.may_publish(&name(stream), key), allowed, "{stream} {key}");
+            assert_eq!(auth.publish(&name(stream), key).is_some(), allowed, "{stream} {key}");
         }
         for (stream, key, allowed) in
             [("live/room", "room-key", true), ("live/room", "live-key", false), ("live/other", "room-key", false)]
         {
-            assert_eq!(auth.may_publish_events(&name(stream), key), allowed, "{stream} {key}");
+            let grant = auth.publish(&name(stream), key);
+            assert_eq!(grant.is_some_and(|grant| grant.events), allowed, "{stream} {key}");
         }
     }
 
@@ -149,14 +203,42 @@ mod tests {
         assert!(auth.prefixes("edge", TokenRole::ApiRead).is_empty());
     }
 
-    #[test]
-    fn playing_is_open_only_where_the_policy_says_so() {
+    #[tokio::test(start_paused = true)]
+    async fn playing_is_open_only_where_the_policy_says_so() {
         let (room, other) = (name("live/room"), name("live/other"));
-        assert!(auth(PlayPolicy::Anyone).may_play(&other, None));
+        let asked = |stream, secret| Asked {
+            action: Action::Play,
+            stream,
+            protocol: Protocol::Flv,
+            peer: SocketAddr::from(([192, 0, 2, 1], 5000)),
+            secret,
+        };
+        assert!(auth(PlayPolicy::Anyone).ask(asked(&other, None)).await.is_ok());
         let auth = auth(PlayPolicy::Deny);
-        assert!(!auth.may_play(&room, None));
-        assert!(auth.may_play(&room, Some("viewer")));
-        assert!(!auth.may_play(&other, Some("viewer")));
-        assert!(!auth.may_play(&room, Some("director")));
+        assert_eq!(auth.ask(asked(&room, None)).await.expect_err("nothing shown"), Denied::NoSecret);
+        assert!(auth.ask(asked(&room, Some("viewer"))).await.is_ok());
+        for wrong in [asked(&other, Some("viewer")), asked(&room, Some("director"))] {
+            let began = clock::now();
+            assert_eq!(auth.ask(wrong).await.expect_err("wrong"), Denied::Wrong);
+            assert!(began.elapsed() >= AUTH_FAILURE_DELAY_MIN, "a guess costs time");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_failed_too_often_is_not_heard() {
+        let (auth, room, peer) = (auth(PlayPolicy::Deny), name("live/room"), SocketAddr::from(([192, 0, 2, 1], 5000)));
+        let asked = |secret| Asked {
+            action: Action::Publish,
+            stream: &room,
+            protocol: Protocol::Rtmp,
+            peer,
+            secret: Some(secret),
+        };
+        for _ in 0..limits::AUTH_FAILURES_MAX {
+            auth.failed(peer.ip());
+        }
+        assert_eq!(auth.ask(asked("room-key")).await.expect_err("not heard"), Denied::Wrong);
+        tokio::time::advance(limits::AUTH_FAILURES_WINDOW).await;
+        assert!(auth.ask(asked("room-key")).await.is_ok());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::{net::TcpStream, time::Sleep};
 
 use super::{Outlet, Session, SessionLog};
-use crate::hub;
+use crate::{hub, net::access::GrantOver};
 
 /// Why a viewer is served no longer, apart from what he says himself.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Undelivered {
     /// His line ended.
     #[error("{0}")]
     Line(hub::End),
+    /// He was let in for so long, or no longer is.
+    #[error(transparent)]
+    Over(#[from] GrantOver),
     /// The server stops.
     #[error("server stops")]
     Stopping,

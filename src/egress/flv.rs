@@ -17,7 +17,6 @@ use axum::{
 };
 use bytes::Bytes;
 use httpdate::HttpDate;
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::{
@@ -29,7 +28,10 @@ use crate::{
     hub::{Hub, State as StreamState, Viewer},
     limits,
     media::{StreamName, name::BadStreamName},
-    net::{access::Access, guard::FailedAuth, http::Takeover},
+    net::{
+        access::{Access, Action, Asked, Grant},
+        http::Takeover,
+    },
     observe::metrics::Metrics,
 };
 
@@ -41,8 +43,6 @@ pub struct Flv {
     pub egress: Arc<Egress>,
     /// Who may watch.
     pub access: Arc<dyn Access>,
-    /// Slows down who guesses tokens.
-    pub failed_auth: Arc<Mutex<FailedAuth>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// How long a viewer waits for a publisher before he gets 404.
@@ -88,13 +88,14 @@ async fn play(
     if name.is_global() {
         return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
     }
-    let is_guess_right = |token: &str| {
-        flv.failed_auth.lock().attempt(peer.ip(), clock::now(), || flv.access.may_play(&name, Some(token)))
+    let (action, protocol, secret) = (Action::Play, Carriage::Flv.protocol(), query.token.as_deref());
+    let grant = match flv.access.ask(Asked { action, stream: &name, protocol, peer, secret }).await {
+        Ok(grant) => grant,
+        Err(denied) => {
+            flv.metrics.refused("play_denied");
+            return refuse(StatusCode::FORBIDDEN, denied.to_string());
+        }
     };
-    if !flv.access.may_play(&name, None) && !query.token.as_deref().is_some_and(is_guess_right) {
-        flv.metrics.refused("play_denied");
-        return refuse(StatusCode::FORBIDDEN, "playing this stream needs a token".into());
-    }
     let viewer = match flv.hub.view(&name) {
         Ok(viewer) => viewer,
         Err(full) => return refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()),
@@ -106,12 +107,12 @@ async fn play(
         return headers().into_response();
     }
     let extras = query.extras();
-    match takeover.take(move |stream| serve(flv, viewer, peer, extras, stream)).await {}
+    match takeover.take(move |stream| serve(flv, viewer, grant, peer, extras, stream)).await {}
 }
 
 /// Writes the response to its end. HTTP would frame each write anew for each viewer; a body that ends with its
 /// connection (RFC 9112 §6.3) is the same bytes for all.
-async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, stream: TcpStream) {
+async fn serve(flv: Arc<Flv>, viewer: Viewer, grant: Grant, peer: SocketAddr, extras: Extras, stream: TcpStream) {
     let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv.protocol(), viewer.stream().name(), peer);
     let mut session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
     let mut head = Some(response_head());
@@ -122,9 +123,13 @@ async fn serve(flv: Arc<Flv>, viewer: Viewer, peer: SocketAddr, extras: Extras, 
         }
         poll_left(cx, &stream, &mut unheard)
     };
-    let end: Undelivered = deliver(&stream, &mut session, &mut log, flv.viewer_stall, peer).await;
+    let end: Undelivered = tokio::select! {
+        end = deliver(&stream, &mut session, &mut log, flv.viewer_stall, peer) => end,
+        over = grant.over() => over.into(),
+    };
     log.ends(match end {
         Undelivered::Line(end) => reason(end),
+        Undelivered::Over(over) => over.label(),
         Undelivered::Stopping => "server stops",
         Undelivered::Stalled => "stalled",
         Undelivered::Network(_) => "viewer left",

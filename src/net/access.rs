@@ -1,15 +1,135 @@
 //! The question that every door asks; `control` answers it.
 
-use crate::media::StreamName;
+use std::{future::pending, net::SocketAddr};
 
-/// Who may do what. The same answer for unknown and wrong; constant time in the secret.
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{self, Instant},
+    media::StreamName,
+    observe::metrics::Protocol,
+};
+
+/// What somebody wants to do with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send it.
+    Publish,
+    /// Watch it.
+    Play,
+}
+
+/// Somebody at a door.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// What he wants.
+    pub action: Action,
+    /// Of which stream.
+    pub stream: &'a StreamName,
+    /// Which door.
+    pub protocol: Protocol,
+    /// Where he comes from.
+    pub peer: SocketAddr,
+    /// The key or token that he shows.
+    pub secret: Option<&'a str>,
+}
+
+/// Why somebody is not let in. Unknown and wrong are one answer: a name can't be probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// He shows nothing where something is needed.
+    #[error("a key or token for this stream is needed")]
+    NoSecret,
+    /// What he shows doesn't open this stream, or his address has failed too often.
+    #[error("this key or token doesn't open this stream")]
+    Wrong,
+}
+
+/// Who may do what.
 pub trait Access: Send + Sync + 'static {
-    /// May `key` publish `name`?
-    fn may_publish(&self, name: &StreamName, key: &str) -> bool;
-    /// May who publishes `name` with `key` put events into it, inside the stream?
-    fn may_publish_events(&self, name: &StreamName, key: &str) -> bool;
-    /// May `name` be watched with `token`, or without one?
-    fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool;
-    /// Is `token` an edge's?
-    fn may_relay(&self, token: &str) -> bool;
+    /// Lets somebody in, or not. A wrong guess costs the guesser time, and how much tells him nothing.
+    fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>>;
+    /// May a stream be in the list of who shows this token? Being let in is another question.
+    fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool;
+    /// What an edge with this token is granted; `None` if it is no edge's.
+    fn edge(&self, token: &str) -> Option<Grant>;
+}
+
+/// What somebody was let in with, held as long as he stays.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    /// Of several publishers of a stream the one with the highest is on air.
+    pub priority: u8,
+    /// May put events into the stream that he publishes.
+    pub events: bool,
+    /// When it ends by itself.
+    pub expires: Option<Instant>,
+    /// Cancelled when it is taken back.
+    pub revoked: CancellationToken,
+}
+
+/// Why a grant is no longer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GrantOver {
+    /// Its time is up.
+    #[error("the token expired")]
+    Expired,
+    /// The key or token was taken back.
+    #[error("the key or token was revoked")]
+    Revoked,
+}
+
+impl GrantOver {
+    /// The metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl Grant {
+    /// Resolves when the holder has to go.
+    pub fn over(&self) -> impl Future<Output = GrantOver> + Send + use<> {
+        let (expires, revoked) = (self.expires, self.revoked.clone());
+        let expired = async move {
+            match expires {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        async move {
+            tokio::select! {
+                () = expired => GrantOver::Expired,
+                () = revoked.cancelled_owned() => GrantOver::Revoked,
+            }
+        }
+    }
+
+    /// Has the holder to go already?
+    pub fn is_over(&self) -> bool {
+        self.revoked.is_cancelled() || self.expires.is_some_and(|at| at <= clock::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_ends_by_time_or_by_word() {
+        let began = clock::now();
+        let timed = Grant { expires: Some(began + Duration::from_secs(60)), ..Grant::default() };
+        assert_eq!(timed.over().await, GrantOver::Expired);
+        assert!(began.elapsed() >= Duration::from_secs(60) && timed.is_over());
+        let endless = Grant::default();
+        let over = tokio::time::timeout(Duration::from_secs(86_400), endless.over()).await;
+        assert!(over.is_err() && !endless.is_over());
+        endless.revoked.cancel();
+        assert_eq!(endless.over().await, GrantOver::Revoked);
+    }
 }

@@ -44,18 +44,6 @@ impl FailedAuth {
         failures.count = failures.count.saturating_add(1);
     }
 
-    /// Lets a peer at `address` present something; what is wrong is remembered, and too much of it isn't looked at.
-    pub fn attempt(&mut self, address: IpAddr, now: Instant, is_right: impl FnOnce() -> bool) -> bool {
-        if !self.may_try(address, now) {
-            return false;
-        }
-        let right = is_right();
-        if !right {
-            self.failed(address, now);
-        }
-        right
-    }
-
     fn forget_some(&mut self, now: Instant) {
         self.by_address.retain(|_, failures| !expired(failures, now));
         if self.by_address.len() < AUTH_FAILURE_ADDRESSES_MAX {

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
 };
 
@@ -26,7 +28,10 @@ use crate::{
         VIEWER_STALL_TIMEOUT,
     },
     media::StreamName,
-    net::pending::Place,
+    net::{
+        access::{Action, Asked, Grant, GrantOver},
+        pending::Place,
+    },
     observe::metrics::Protocol,
     proto::moq::{
         lite05::{
@@ -87,6 +92,9 @@ enum Ended {
     /// It closed, or its connection did.
     #[error("{0}")]
     Closed(#[from] SessionError),
+    /// It was let in for so long, or no longer is.
+    #[error(transparent)]
+    Over(#[from] GrantOver),
     /// It stayed after GOAWAY.
     #[error("drained")]
     Drained,
@@ -99,6 +107,7 @@ impl Ended {
             Self::Send(SendError::Stalled) => "stalled",
             Self::Send(SendError::Lost(_)) => "events_lost",
             Self::Send(SendError::Session(_)) | Self::Closed(_) => "closed",
+            Self::Over(over) => over.label(),
             Self::Drained => "drained",
         }
     }
@@ -107,6 +116,7 @@ impl Ended {
         match self {
             Self::Protocol(_) | Self::Published => session_code::PROTOCOL_VIOLATION,
             Self::Send(_) | Self::Drained => session_code::GOAWAY_TIMEOUT,
+            Self::Over(_) => session_code::UNAUTHORIZED,
             Self::Closed(_) => session_code::CANCEL,
         }
     }
@@ -116,22 +126,29 @@ struct Peer {
     relay: Arc<Relay>,
     link: Arc<Link>,
     target: Target,
+    address: SocketAddr,
     /// An edge sees every stream and may read lines.
-    edge: bool,
+    edge: Option<Grant>,
     /// The streams it reads; as many at most as it has subscriptions.
-    watching: Mutex<HashMap<StreamName, Weak<Viewer>>>,
+    watching: Mutex<HashMap<StreamName, Weak<Watched>>>,
+}
+
+/// A stream that a peer reads, and what lets him.
+struct Watched {
+    viewer: Viewer,
+    grant: Grant,
 }
 
 /// Serves a session until it ends. `place` is its place among those that have not set up.
 pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, place: Place, stop: CancellationToken) {
     let began = clock::now();
-    let edge = target.token.as_deref().is_some_and(|token| relay.access.may_relay(token));
-    let address = session.remote_address();
+    let grant = target.token.as_deref().and_then(|token| relay.access.edge(token));
+    let (address, edge) = (session.remote_address(), grant.is_some());
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
     let link = Arc::new(Link { session, counters: Counters::default() });
-    let peer = Peer { relay, link, target, edge, watching: Mutex::default() };
+    let peer = Peer { relay, link, target, address, edge: grant, watching: Mutex::default() };
     tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
     let ended = peer.serve(stop).await;
     peer.link.session.close(ended.code(), ended.to_string().as_bytes());
@@ -160,6 +177,7 @@ impl Peer {
         let mut requests: FuturesUnordered<BoxFuture<'_, Result<(), Ended>>> = FuturesUnordered::new();
         requests.push(self.send_setup().boxed());
         let mut draining = false;
+        let mut over = pin!(self.edge.clone().unwrap_or_default().over());
         loop {
             tokio::select! {
                 accepted = self.link.session.accept_bi() => match accepted {
@@ -173,6 +191,7 @@ impl Peer {
                 Some(served) = requests.next() => if let Err(ended) = served {
                     return ended;
                 },
+                over = &mut over => return over.into(),
                 () = stop.cancelled(), if !draining => {
                     draining = true;
                     requests.push(self.drain().boxed());
@@ -232,27 +251,41 @@ impl Peer {
     }
 
     fn may_see(&self, name: &StreamName) -> bool {
-        self.edge || self.relay.access.may_play(name, self.target.token.as_deref())
+        self.edge.is_some() || self.relay.access.may_see(name, self.target.token.as_deref())
     }
 
     /// The stream and track that the peer names, if it is there and he may see it. Both failures look alike.
     fn find(&self, broadcast: &str, track: &str) -> Option<(StreamName, Track)> {
         let name: StreamName = self.target.full(broadcast).parse().ok()?;
-        let track = Track::by_name(track).filter(|track| self.edge || *track != Track::Line)?;
+        let track = Track::by_name(track).filter(|track| self.edge.is_some() || *track != Track::Line)?;
         (self.relay.hub.is_announced(&name) && self.may_see(&name)).then_some((name, track))
     }
 
     /// The peer's hold on a stream. He is one viewer, however many of its tracks he reads.
-    fn view(&self, name: &StreamName) -> Option<Arc<Viewer>> {
-        let mut watching = self.watching.lock();
-        watching.retain(|_, viewer| viewer.strong_count() > 0);
-        let known = watching.get(name).and_then(Weak::upgrade);
-        if let Some(viewer) = known.filter(|viewer| viewer.stream().state() != State::Ended) {
-            return Some(viewer);
+    async fn watch(&self, name: &StreamName) -> Option<Arc<Watched>> {
+        if let Some(watched) = self.watched(name) {
+            return Some(watched);
         }
-        let viewer = Arc::new(self.relay.hub.view(name).ok()?);
-        watching.insert(name.clone(), Arc::downgrade(&viewer));
-        Some(viewer)
+        let (peer, secret) = (self.address, self.target.token.as_deref());
+        let asked = Asked { action: Action::Play, stream: name, protocol: Protocol::Moq, peer, secret };
+        let grant = match &self.edge {
+            Some(grant) => grant.clone(),
+            None => self.relay.access.ask(asked).await.ok()?,
+        };
+        // Another of his subscriptions may have been let in meanwhile.
+        if let Some(watched) = self.watched(name) {
+            return Some(watched);
+        }
+        let watched = Arc::new(Watched { viewer: self.relay.hub.view(name).ok()?, grant });
+        self.watching.lock().insert(name.clone(), Arc::downgrade(&watched));
+        Some(watched)
+    }
+
+    fn watched(&self, name: &StreamName) -> Option<Arc<Watched>> {
+        let mut watching = self.watching.lock();
+        watching.retain(|_, watched| watched.strong_count() > 0);
+        let known = watching.get(name).and_then(Weak::upgrade);
+        known.filter(|watched| watched.viewer.stream().state() != State::Ended)
     }
 
     async fn track_info(&self, request: &TrackRequest, mut send: SendStream) -> Result<(), Ended> {
@@ -274,16 +307,20 @@ impl Peer {
         mut recv: RecvStream,
         mut buffer: BytesMut,
     ) -> Result<(), Ended> {
-        let viewer =
-            self.find(&request.broadcast, &request.track).and_then(|(name, track)| Some((self.view(&name)?, track)));
-        let Some((viewer, track)) = viewer else {
+        let found = self.find(&request.broadcast, &request.track);
+        let watched = match &found {
+            Some((name, track)) => self.watch(name).await.map(|watched| (watched, *track)),
+            None => None,
+        };
+        let Some((watched, track)) = watched else {
             let _ = send.reset(stream_code::NOT_FOUND);
             return Ok(());
         };
+        let Watched { viewer, grant } = &*watched;
         let muxed = self.relay.muxers.attach(track, viewer.stream());
         let lag_us_max = i64::try_from(self.relay.lag_max.as_micros()).ok();
         // Events and patches are never too old, nor is the sound that an edge fetches for a group's first picture.
-        let is_whole = matches!(track, Track::Events | Track::State) || self.edge && track == Track::Audio;
+        let is_whole = matches!(track, Track::Events | Track::State) || self.edge.is_some() && track == Track::Audio;
         let cursor = muxed.cursor(lag_us_max.filter(|_| !is_whole));
         let cursor = match request.group_start {
             Some(group) => cursor.from_group(group),
@@ -304,6 +341,8 @@ impl Peer {
         tokio::select! {
             // Without an answer it panicked, and has said so.
             ended = sending => ended.unwrap_or(Ok(()))?,
+            // What he was let in with is his whole session's.
+            over = grant.over() => return Err(over.into()),
             () = unsubscribed => {}
         }
         Ok(())

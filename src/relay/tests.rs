@@ -7,6 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use serde_json::json;
 use tokio::{net::UdpSocket, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +22,7 @@ use crate::{
     hub::{At, Cursor, Origin, Publisher, Read, Settings},
     media::{Codec, Event, Frame, Head, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
+        access::{Action, Asked, Denied, Grant},
         tls::{Identity, Trust},
         udp,
     },
@@ -35,20 +40,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Doors;
 
 impl Access for Doors {
-    fn may_publish(&self, _: &StreamName, _: &str) -> bool {
-        false
+    fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>> {
+        let granted = asked.action == Action::Play && self.may_see(asked.stream, asked.secret);
+        ready(granted.then(Grant::default).ok_or(Denied::Wrong)).boxed()
     }
 
-    fn may_publish_events(&self, _: &StreamName, _: &str) -> bool {
-        false
-    }
-
-    fn may_play(&self, name: &StreamName, token: Option<&str>) -> bool {
+    fn may_see(&self, name: &StreamName, token: Option<&str>) -> bool {
         name.is_under("open") || token == Some("play")
     }
 
-    fn may_relay(&self, token: &str) -> bool {
-        token == "edge"
+    fn edge(&self, token: &str) -> Option<Grant> {
+        (token == "edge").then(Grant::default)
     }
 }
 

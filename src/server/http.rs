@@ -34,7 +34,6 @@ pub(super) fn viewer_routes(
         hub: node.hub.clone(),
         egress,
         access: node.auth.clone(),
-        failed_auth: node.failed_auth.clone(),
         metrics: node.metrics.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
         viewer_stall: limits::VIEWER_STALL_TIMEOUT,

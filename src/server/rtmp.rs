@@ -5,7 +5,6 @@ use std::{
     io,
     mem::MaybeUninit,
     net::SocketAddr,
-    ops::Range,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -31,7 +30,10 @@ use crate::{
     ingest::rtmp::{Counters, TagIngest},
     limits,
     media::StreamName,
-    net::{access::Access, pending::Place},
+    net::{
+        access::{Access, Action, Asked, Denied, Grant, GrantOver},
+        pending::Place,
+    },
     observe::metrics::Protocol,
     proto::rtmp::{ServerEvent, ServerSession, SessionError, StreamRequest},
 };
@@ -47,6 +49,8 @@ enum End {
     Protocol(#[from] SessionError),
     #[error(transparent)]
     Replaced(#[from] Replaced),
+    #[error(transparent)]
+    Over(#[from] GrantOver),
     #[error("no request in time")]
     SetupTimeout,
     #[error("silent")]
@@ -71,6 +75,7 @@ impl End {
             Self::Network(_) => "network",
             Self::Protocol(_) => "protocol",
             Self::Replaced(_) => "replaced",
+            Self::Over(over) => over.label(),
             Self::Stalled => "stalled",
             Self::SetupTimeout => "setup timeout",
             Self::Silent => "silent",
@@ -85,6 +90,7 @@ impl From<Undelivered> for End {
     fn from(why: Undelivered) -> Self {
         match why {
             Undelivered::Line(end) => Self::Line(egress::reason(end)),
+            Undelivered::Over(over) => over.into(),
             Undelivered::Stopping => Self::Stopping,
             Undelivered::Stalled => Self::Stalled,
             Undelivered::Network(error) => error.into(),
@@ -99,7 +105,6 @@ pub(super) struct Timeouts {
     setup: Duration,
     publisher_silence: Duration,
     viewer_stall: Duration,
-    pub(super) auth_failure: Range<Duration>,
 }
 
 impl Default for Timeouts {
@@ -109,7 +114,6 @@ impl Default for Timeouts {
             setup: limits::RTMP_SETUP_TIMEOUT,
             publisher_silence: limits::RTMP_PUBLISHER_SILENCE_MAX,
             viewer_stall: limits::VIEWER_STALL_TIMEOUT,
-            auth_failure: limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX,
         }
     }
 }
@@ -153,9 +157,9 @@ async fn serve_publish(
     place: Place,
     request: StreamRequest,
 ) -> Result<(), End> {
-    let ingest = authorise_publish(node, link, peer, &request).await?;
+    let (ingest, grant) = authorise_publish(node, link, peer, &request).await?;
     drop(place);
-    publish(node, link, peer, ingest).await;
+    publish(node, link, peer, ingest, grant).await;
     Ok(())
 }
 
@@ -167,10 +171,10 @@ async fn serve_play(
     place: Place,
     request: StreamRequest,
 ) -> Result<(), End> {
-    let viewer = authorise_play(node, link, peer, &request).await?;
+    let (viewer, grant) = authorise_play(node, link, peer, &request).await?;
     drop(place);
     let extras = Extras::of(|key| request.query.get(key));
-    play(node, egress, link, peer, viewer, extras).await;
+    play(node, egress, link, peer, viewer, grant, extras).await;
     Ok(())
 }
 
@@ -189,7 +193,7 @@ async fn authorise_publish(
     link: &mut Link,
     peer: SocketAddr,
     request: &StreamRequest,
-) -> Result<TagIngest, End> {
+) -> Result<(TagIngest, Grant), End> {
     if node.config.role == Role::Edge {
         return link.refuse(PUBLISH_BAD_NAME, EDGE).await;
     }
@@ -197,22 +201,32 @@ async fn authorise_publish(
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
     let key = request.query.get("key").unwrap_or_default();
-    if !node.is_guess_right(peer, || node.auth.may_publish(&name, &key)).await {
+    let Ok(grant) = ask(node, Action::Publish, &name, peer, Some(&key)).await else {
         return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
-    }
+    };
     if name.is_global() {
         return link.refuse(PUBLISH_BAD_NAME, "that name stands for all rooms").await;
     }
     match node.hub.publish(&name) {
         Ok(publisher) => {
             link.session.accept_publish()?;
-            Ok(TagIngest::new(publisher, node.auth.may_publish_events(&name, &key)))
+            Ok((TagIngest::new(publisher, grant.events), grant))
         }
         Err(_) => link.refuse(PUBLISH_BAD_NAME, FULL).await,
     }
 }
 
-async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest) {
+async fn ask(
+    node: &Node,
+    action: Action,
+    stream: &StreamName,
+    peer: SocketAddr,
+    secret: Option<&str>,
+) -> Result<Grant, Denied> {
+    node.auth.ask(Asked { action, stream, protocol: Protocol::Rtmp, peer, secret }).await
+}
+
+async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest, grant: Grant) {
     let name = ingest.stream().name().clone();
     let _present = node.metrics.publisher(Protocol::Rtmp);
     let stream = node.metrics.stream(name.as_str());
@@ -221,6 +235,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let mut events = InBandEvents::new(node.hub.clone(), node.metrics.clone(), name.clone(), peer);
     // One message a wake is the rule: what is waited for beside it is set up once.
     let (mut replaced, mut stopping) = (pin!(ingest.replaced()), pin!(node.stop.cancelled()));
+    let mut over = pin!(grant.over());
     let (mut silence, mut heard) = (pin!(sleep(node.rtmp.publisher_silence)), clock::now());
     let end = loop {
         let before = ingest.counters();
@@ -242,6 +257,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
                 Err(end) => break end,
             },
             replaced = &mut replaced => break End::Replaced(replaced),
+            over = &mut over => break End::Over(over),
             () = &mut stopping => break End::Stopping,
             () = &mut silence => match heard + node.rtmp.publisher_silence {
                 deadline if deadline > clock::now() => silence.as_mut().reset(deadline),
@@ -294,7 +310,7 @@ async fn authorise_play(
     link: &mut Link,
     peer: SocketAddr,
     request: &StreamRequest,
-) -> Result<Viewer, End> {
+) -> Result<(Viewer, Grant), End> {
     let Some(name) = stream_name(request) else {
         return link.refuse(PLAY_NOT_FOUND, BAD_NAME).await;
     };
@@ -302,25 +318,30 @@ async fn authorise_play(
     if name.is_global() {
         return link.refuse(PLAY_NOT_FOUND, NOBODY).await;
     }
-    let may_play = match request.query.get("token") {
-        _ if node.auth.may_play(&name, None) => true,
-        Some(token) => node.is_guess_right(peer, || node.auth.may_play(&name, Some(&token))).await,
-        None => false,
-    };
-    if !may_play {
+    let token = request.query.get("token");
+    let Ok(grant) = ask(node, Action::Play, &name, peer, token.as_deref()).await else {
         return link.refuse(PLAY_FAILED, NEEDS_TOKEN).await;
-    }
+    };
     match node.hub.view(&name) {
-        Ok(viewer) => Ok(viewer),
+        Ok(viewer) => Ok((viewer, grant)),
         Err(_) => link.refuse(PLAY_FAILED, FULL).await,
     }
 }
 
-async fn play(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, viewer: Viewer, extras: Extras) {
+async fn play(
+    node: &Node,
+    egress: &Egress,
+    link: &mut Link,
+    peer: SocketAddr,
+    viewer: Viewer,
+    grant: Grant,
+    extras: Extras,
+) {
     let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp.protocol(), viewer.stream().name(), peer);
     let end = tokio::select! {
         came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
         end = link.end() => Some(end),
+        over = grant.over() => Some(over.into()),
         () = node.stop.cancelled() => Some(End::Stopping),
     };
     if let Some(end) = end {
@@ -331,7 +352,10 @@ async fn play(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, v
         return link.close().await;
     }
     let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
-    let end = play_on(node, link, &mut session, &mut log).await;
+    let end = tokio::select! {
+        end = play_on(node, link, &mut session, &mut log) => end,
+        over = grant.over() => over.into(),
+    };
     log.ends(end.label());
     if let End::Line(_) = end {
         // If even that doesn't fit into his queue, closing says enough.

@@ -11,7 +11,7 @@ use super::{
     Api,
     refusal::{Refusal, too_many},
 };
-use crate::{clock, config::TokenRole, hub::Refused, media::StreamName};
+use crate::{config::TokenRole, hub::Refused, media::StreamName};
 
 /// Who sent a request: his address and his headers, with the token.
 pub(in crate::control) struct Caller {
@@ -45,13 +45,13 @@ impl Caller {
         let Some(token) = self.token() else {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "a bearer token is needed"));
         };
-        if !api.failed_auth.lock().may_try(self.peer, clock::now()) {
+        if !api.auth.may_try(self.peer) {
             return Err(too_many("too many failed tries from this address"));
         }
         if api.auth.may(token, role, name) {
             return Ok(());
         }
-        api.failed_auth.lock().failed(self.peer, clock::now());
+        api.auth.failed(self.peer);
         // Unknown tokens and tokens without the right get one answer.
         Err(Refusal::new(StatusCode::FORBIDDEN, "this token doesn't allow that"))
     }

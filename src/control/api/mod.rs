@@ -22,17 +22,12 @@ use axum::{
     Router,
     routing::{delete, get, post},
 };
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
 pub use self::rundown::Busy as RundownsBusy;
 use super::auth::Auth;
-use crate::{
-    hub::Hub,
-    net::{guard::FailedAuth, pending::Pending},
-    observe::metrics::Metrics,
-};
+use crate::{hub::Hub, net::pending::Pending, observe::metrics::Metrics};
 
 /// What the API works on.
 pub struct Api {
@@ -40,16 +35,12 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Who may do what.
     pub auth: Arc<Auth>,
-    /// Slows down who guesses tokens.
-    pub failed_auth: Arc<Mutex<FailedAuth>>,
     /// Counts events and refusals.
     pub metrics: Arc<Metrics>,
     /// Where MoQ viewers connect, and the certificate to pin if it is self-signed.
     pub moq: MoqAddress,
     /// False on a pure edge: events are posted to the origin.
     pub takes_events: bool,
-    /// Lists live streams to everybody: only where everybody may watch them.
-    pub public_list: bool,
     /// The rundowns that are being changed.
     pub rundowns: RundownsBusy,
     /// The places for event streams, which have no end of their own …

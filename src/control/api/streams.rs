@@ -108,7 +108,7 @@ pub(super) async fn moq(State(api): State<Arc<Api>>, headers: HeaderMap) -> Resu
     (status = "4XX", description = "refused", body = ErrorBody)))]
 pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<StreamList>, Refusal> {
     let prefixes = match caller.token() {
-        None if api.public_list => vec![String::new()],
+        None if api.auth.is_open() => vec![String::new()],
         _ => {
             caller.must(&api, TokenRole::ApiRead, None).await?;
             let token = caller.token().unwrap_or_default();
@@ -134,7 +134,7 @@ pub(super) async fn show(
     Room(name): Room,
     caller: Caller,
 ) -> Result<Json<StreamInfo>, Refusal> {
-    if caller.token().is_some() || !api.public_list {
+    if caller.token().is_some() || !api.auth.is_open() {
         caller.must(&api, TokenRole::ApiRead, Some(&name)).await?;
     }
     match api.hub.get(&name).filter(|_| api.hub.is_announced(&name)) {

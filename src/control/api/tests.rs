@@ -54,12 +54,10 @@ fn desk(change: impl FnOnce(&mut Api)) -> Desk {
     publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");
     let mut api = Api {
         hub,
-        auth: Arc::new(Auth::new(&auth)),
-        failed_auth: Arc::default(),
+        auth: Auth::new(&auth),
         metrics: Metrics::new(0, true),
         moq: MoqAddress { port: 4443, certificate_sha256: Some("abcd".into()) },
         takes_events: true,
-        public_list: false,
         rundowns: RundownsBusy::default(),
         event_streams: Pending::new(2, 2),
         stop: CancellationToken::new(),
@@ -255,7 +253,9 @@ async fn tokens_see_what_is_under_their_prefix_and_guessing_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn the_list_is_public_only_where_everybody_may_watch() {
-    let desk = desk(|api| api.public_list = true);
+    let desk = desk(|api| {
+        api.auth = Auth::new(&config::Auth { play: PlayPolicy::Anyone, ..config::Auth::default() });
+    });
     assert_eq!(desk.get("/v1/streams", None).await.0, StatusCode::OK);
     assert_eq!(desk.get("/v1/streams/live/room", None).await.0, StatusCode::OK);
     assert_eq!(desk.get("/v1/streams", Some("guess")).await.0, StatusCode::FORBIDDEN);

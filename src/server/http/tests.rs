@@ -46,7 +46,6 @@ impl Server {
             hub: node.hub.clone(),
             egress: node.egress(),
             access: node.auth.clone(),
-            failed_auth: node.failed_auth.clone(),
             metrics: node.metrics.clone(),
             wait_publisher: Duration::from_secs(5),
             viewer_stall: Duration::from_millis(300),

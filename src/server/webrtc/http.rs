@@ -27,7 +27,12 @@ use crate::{
     egress::{self, Playback},
     limits,
     media::{Codec, StreamName},
-    net::{access::Access, http::Reached, pending::Place},
+    net::{
+        access::{Access, Action, Asked, Denied, Grant},
+        http::Reached,
+        pending::Place,
+    },
+    observe::metrics::Protocol,
     proto::{
         sdp::{self, Fragment, Local, Offer, Ssrcs},
         whip::{self, ResourceId},
@@ -164,18 +169,15 @@ impl Ask {
     }
 
     /// Before anything of the request's body is read.
-    async fn authorise(&self, kind: Kind, name: &StreamName) -> Refused<()> {
-        let node = &self.shard.node;
-        let unauthorised = || refuse(StatusCode::UNAUTHORIZED, "a key or token for this stream is needed");
-        if kind == Kind::Play && node.auth.may_play(name, None) {
-            return Ok(());
-        }
-        let secret = self.secret(kind).ok_or_else(unauthorised)?;
-        let right = node.is_guess_right(self.from, || match kind {
-            Kind::Publish => node.auth.may_publish(name, &secret),
-            Kind::Play => node.auth.may_play(name, Some(&secret)),
-        });
-        if right.await { Ok(()) } else { Err(unauthorised()) }
+    async fn authorise(&self, kind: Kind, stream: &StreamName) -> Refused<Grant> {
+        let (action, protocol) = match kind {
+            Kind::Publish => (Action::Publish, Protocol::Whip),
+            Kind::Play => (Action::Play, Protocol::Whep),
+        };
+        let secret = self.secret(kind);
+        let asked = Asked { action, stream, protocol, peer: self.from, secret: secret.as_deref() };
+        let denied = |denied: Denied| refuse(StatusCode::UNAUTHORIZED, denied.to_string());
+        self.shard.node.auth.ask(asked).await.map_err(denied)
     }
 
     async fn offer(&self, kind: Kind, body: Body) -> Refused<Offer> {
@@ -208,7 +210,7 @@ impl Ask {
         if node.config.role == NodeRole::Edge {
             return Err(refuse(StatusCode::FORBIDDEN, "this node is an edge: publish at its origin"));
         }
-        self.authorise(kind, &name).await?;
+        let grant = self.authorise(kind, &name).await?;
         let query = self.query(kind);
         let offer = self.offer(kind, body).await?;
         let place = self.place(kind)?;
@@ -216,14 +218,14 @@ impl Ask {
         let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
             .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
         let publishing = Publishing::new(node, name.clone(), terms.clone(), self.from);
-        let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), place);
+        let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), grant, place);
         Ok(created(format!("{}/{name}/{id}{query}", kind.folder()), &local, answer))
     }
 
     async fn play(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Play, self.name()?);
         let (shard, node) = (&self.shard, &self.shard.node);
-        self.authorise(kind, &name).await?;
+        let grant = self.authorise(kind, &name).await?;
         let query = self.query(kind);
         let offer = self.offer(kind, body).await?;
         let viewer = node.hub.view(&name);
@@ -252,7 +254,7 @@ impl Ask {
         let wanted = wanted.filter_map(|media| media.kind.track());
         let missing = wanted.filter(|kind| terms.track(*kind).is_none()).collect();
         let playing = Playing::new(playback.missing(missing), self.from, &node.metrics);
-        let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), place);
+        let id = shard.start(name.clone(), &local, &terms, Role::Play(Box::new(playing)), grant, place);
         let resource = format!("{}/{name}/{id}{query}", kind.folder());
         let mut response = created(resource.clone(), &local, answer);
         let link = format!("<{resource}>; rel=\"{}\"; events=\"live-event\"", whip::SSE_REL);

@@ -30,6 +30,7 @@ use crate::{
     clock, config, limits,
     media::StreamName,
     net::{
+        access::Grant,
         pending::{Pending, Place},
         tcp::{self, BindError},
         udp,
@@ -148,7 +149,15 @@ impl Shard {
     }
 
     /// Starts a session that was agreed on.
-    fn start(self: &Arc<Self>, name: StreamName, local: &Local, terms: &Terms, role: Role, place: Place) -> ResourceId {
+    fn start(
+        self: &Arc<Self>,
+        name: StreamName,
+        local: &Local,
+        terms: &Terms,
+        role: Role,
+        grant: Grant,
+        place: Place,
+    ) -> ResourceId {
         let webrtc = &self.node.webrtc;
         let transport = &terms.transport;
         let seat = self.door.seat(local.ice.ufrag.clone());
@@ -162,7 +171,7 @@ impl Shard {
         let resource = Resource { name, is_publisher, commands, etag, peer_ufrag };
         webrtc.resources.lock().insert(id, resource);
         let listed = Listed { node: self.node.clone(), id };
-        let session = Session::new(peer, role, seat, receiver, place, self.node.stop.clone());
+        let session = Session::new(peer, role, seat, receiver, (grant, place), self.node.stop.clone());
         let run = async move {
             session.run().await;
             drop(listed);

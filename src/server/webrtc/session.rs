@@ -20,7 +20,10 @@ use crate::{
     egress,
     hub::Replaced,
     limits,
-    net::pending::Place,
+    net::{
+        access::{Grant, GrantOver},
+        pending::Place,
+    },
     proto::webrtc::{Media, Over, Peer, PeerEvent},
 };
 
@@ -33,6 +36,8 @@ pub(super) enum End {
     Replaced(#[from] Replaced),
     #[error("{}", viewer_over(.0))]
     Viewer(#[from] egress::Over),
+    #[error(transparent)]
+    Over(#[from] GrantOver),
     #[error("no media for too long")]
     Silent,
     #[error("deleted")]
@@ -53,6 +58,7 @@ impl End {
             Self::Peer(Over::Silent) | Self::Silent => "silent",
             Self::Peer(Over::Closed) => "peer closed",
             Self::Replaced(_) => "replaced",
+            Self::Over(over) => over.label(),
             Self::Viewer(over) => viewer_over(&over),
             Self::Deleted => "deleted",
             Self::Full => "full",
@@ -97,6 +103,7 @@ pub(super) struct Session {
     place: Option<Place>,
     is_connected: bool,
     sleep: Pin<Box<Sleep>>,
+    over: Pin<Box<dyn Future<Output = GrantOver> + Send>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -106,12 +113,13 @@ impl Session {
         role: Role,
         seat: Seat,
         commands: mpsc::Receiver<Command>,
-        place: Place,
+        (grant, place): (Grant, Place),
         stop: CancellationToken,
     ) -> Self {
         let sleep = Box::pin(sleep_until(clock::now() + limits::WEBRTC_CONNECT_TIMEOUT));
         let stop = Box::pin(stop.cancelled_owned());
-        Self { peer, role, seat, commands, place: Some(place), is_connected: false, sleep, stop }
+        let over = Box::pin(grant.over());
+        Self { peer, role, seat, commands, place: Some(place), is_connected: false, sleep, over, stop }
     }
 
     /// Runs it to its end.
@@ -148,6 +156,9 @@ impl Session {
     fn advance(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
         if self.stop.as_mut().poll(cx).is_ready() {
             return Err(End::Stopping);
+        }
+        if let Poll::Ready(over) = self.over.as_mut().poll(cx) {
+            return Err(over.into());
         }
         while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
             match (command, &mut self.role) {

@@ -32,7 +32,7 @@ fn start(shard: &Arc<Shard>) -> (ResourceId, Vec<u8>) {
     let (from, name) = (SocketAddr::from(([127, 0, 0, 1], 9)), "live/room".parse::<StreamName>().expect("a name"));
     let publishing = Publishing::new(&shard.node, name.clone(), terms.clone(), from);
     let place = shard.node.webrtc.viewers.admit(from.ip()).expect("a place");
-    let id = shard.start(name, &local, &terms, Role::Publish(Box::new(publishing)), place);
+    let id = shard.start(name, &local, &terms, Role::Publish(Box::new(publishing)), Grant::default(), place);
     let username = format!("{}:{}", local.ice.ufrag, peer.ice.ufrag);
     let request =
         stun::Request { transaction: [1; 12], username: &username, priority: 1, tie_breaker: 1, use_candidate: true };
