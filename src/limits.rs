@@ -336,9 +336,7 @@ pub const DATA_CHANNEL_MESSAGE_BYTES_MAX: u32 = 64 * 1024;
 
 // --- WebRTC -------------------------------------------------------------------------------------------
 
-/// Longest SDP of a WHIP or WHEP request; a longer one gets 413.
-pub const WEBRTC_SDP_BYTES_MAX: usize = 64 * 1024;
-/// Time for the body of such a request.
+/// Time for the body of a WHIP or WHEP request; it is an SDP, [`SDP_BYTES_MAX`] long at most.
 pub const WEBRTC_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from the answer to the end of the DTLS handshake; then the session is forgotten.
 pub const WEBRTC_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -110,7 +110,7 @@ fn head(bytes: usize) -> String {
 
 fn slow_post(to: SocketAddr, n: u8) -> TcpStream {
     let mut stream = connect(to, n);
-    stream.write_all(head(limits::WEBRTC_SDP_BYTES_MAX).as_bytes()).expect("written");
+    stream.write_all(head(limits::SDP_BYTES_MAX).as_bytes()).expect("written");
     stream.write_all(&[b'x'; BODY_BYTES]).expect("written");
     stream
 }

@@ -62,7 +62,7 @@ fn what_is_no_offer_is_refused_by_what_is_wrong_with_it() {
         node.ask("POST", "/whip/live/room", &[("Content-Type", kind), ("Authorization", &key)], body)
     };
     assert_eq!(post("text/plain", "v=0").status, 415);
-    assert_eq!(post(SDP, &"x".repeat(limits::WEBRTC_SDP_BYTES_MAX + 1)).status, 413);
+    assert_eq!(post(SDP, &"x".repeat(limits::SDP_BYTES_MAX + 1)).status, 413);
     assert_eq!(post(SDP, "garbage").status, 400);
     assert_eq!(post(SDP, "").status, 400);
     let opus_only_to_play = End::new().offer_to_play(&[Codec::Opus]);

@@ -95,7 +95,7 @@ pub(super) fn endpoint(url: &Url, kind: &str) -> Option<Url> {
 impl Session {
     /// Asks to play what is at `url`, in any codec, with its events. It is not connected yet: call [`Session::turn`].
     pub(super) async fn play(url: &Url) -> Result<Self, Failed> {
-        Self::open(url, Channels::Opened(EVENTS_CHANNEL), |local| client::play(local, &CODECS, true)).await
+        Self::open(url, Channels::Opened(whip::EVENTS_CHANNEL), |local| client::play(local, &CODECS, true)).await
     }
 
     /// Asks to publish there with these SSRCs, H.264 and perhaps Opus. It is not connected yet: call
@@ -321,7 +321,6 @@ fn path(remote: SocketAddr, local: SocketAddr) -> Path {
 
 /// What a player takes: all that a stream may have.
 const CODECS: [Codec; 6] = [Codec::Avc, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Opus];
-const EVENTS_CHANNEL: &str = "live-events";
 /// Servers may wait for a publisher before they answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

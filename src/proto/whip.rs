@@ -8,6 +8,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub const SDP: &str = "application/sdp";
 /// The type of candidates and restarts in a PATCH, also the value of `Accept-Patch`.
 pub const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// The data channel that events travel on; the viewer opens it.
+pub const EVENTS_CHANNEL: &str = "live-events";
 /// The relation of a link to a player's events (draft-ietf-wish-whep §4.5.1).
 pub const SSE_REL: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 

@@ -1,4 +1,5 @@
-//! WHIP publishers: the synthetic stream in RTP packets, which are sent again when they are asked for, with a keyframe where one is.
+//! WHIP publishers: the synthetic stream in RTP packets, sent again when they are asked for, with a keyframe where
+//! one is.
 
 use std::{collections::VecDeque, time::Duration};
 

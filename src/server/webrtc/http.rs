@@ -402,7 +402,7 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
 async fn read_text(body: Body) -> Refused<String> {
     let too_slow = |_| refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
     let too_large = |_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
-    let read = axum::body::to_bytes(body, limits::WEBRTC_SDP_BYTES_MAX);
+    let read = axum::body::to_bytes(body, limits::SDP_BYTES_MAX);
     let bytes = timeout(limits::WEBRTC_BODY_TIMEOUT, read).await.map_err(too_slow)?.map_err(too_large)?;
     String::from_utf8(bytes.into()).map_err(|_| refuse(StatusCode::BAD_REQUEST, "not text"))
 }

@@ -27,7 +27,9 @@ use self::{
 };
 use super::Node;
 use crate::{
-    clock, config, limits,
+    clock, config,
+    egress::Egress,
+    limits,
     media::StreamName,
     net::{
         access::Grant,
@@ -70,7 +72,7 @@ struct Resource {
 pub(super) struct Shard {
     node: Arc<Node>,
     door: Arc<Door>,
-    egress: Arc<crate::egress::Egress>,
+    egress: Arc<Egress>,
 }
 
 impl WebRtc {
@@ -102,7 +104,7 @@ fn bind_both(listen: SocketAddr, tries: u32) -> Result<(UdpSocket, TcpListener),
 
 impl Shard {
     /// Takes the shard's sockets over. To be called on its runtime.
-    pub(super) fn new(node: Arc<Node>, egress: Arc<crate::egress::Egress>, udp: UdpSocket) -> io::Result<Arc<Self>> {
+    pub(super) fn new(node: Arc<Node>, egress: Arc<Egress>, udp: UdpSocket) -> io::Result<Arc<Self>> {
         let address = udp.local_addr()?;
         let door = Door::new(Socket::new(udp)?, address, node.metrics.clone());
         Ok(Arc::new(Self { node, door, egress }))

@@ -16,7 +16,7 @@ use crate::{
     egress::{self, Playback, SessionLog},
     hub, limits,
     observe::metrics::{Metrics, Protocol},
-    proto::webrtc::Peer,
+    proto::{webrtc::Peer, whip},
 };
 
 /// A viewer's session.
@@ -61,7 +61,7 @@ impl Playing {
     /// The viewer opened a channel.
     pub(super) fn channel_open(&mut self, id: u16, label: &str) {
         self.begins = None;
-        if label == EVENTS_CHANNEL {
+        if label == whip::EVENTS_CHANNEL {
             self.tell_by(Carrier::Channel(id));
         }
     }
@@ -162,8 +162,6 @@ impl Playing {
     }
 }
 
-/// The data channel that events travel on; the viewer opens it.
-const EVENTS_CHANNEL: &str = "live-events";
 /// From our end of the handshake to the first picture, for players that need time to be ready: one that misses the
 /// keyframe sees nothing until the next.
 const BEGIN_DELAY: Duration = Duration::from_millis(100);
