@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use quinn::Endpoint;
+use quinn::{Endpoint, EndpointConfig, Runtime, TokioRuntime};
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
@@ -116,7 +116,7 @@ pub struct Client {
 impl Client {
     /// Connects: WebTransport for `https`, raw QUIC for `moqt`. `hop` is our id in hop chains, 0 for none.
     pub async fn connect(url: &Url, trust: &Trust, hop: u64) -> Result<Self, ConnectError> {
-        Self::connect_with_window(url, trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES).await
+        Self::connect_on(Arc::new(TokioRuntime), url, trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES).await
     }
 
     /// The same, for one that takes no more than so many bytes unread.
@@ -126,7 +126,18 @@ impl Client {
         hop: u64,
         window_bytes: u32,
     ) -> Result<Self, ConnectError> {
-        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(url, trust, hop, window_bytes));
+        Self::connect_on(Arc::new(TokioRuntime), url, trust, hop, window_bytes).await
+    }
+
+    /// The same with another runtime's sockets and timers.
+    pub(super) async fn connect_on(
+        runtime: Arc<dyn Runtime>,
+        url: &Url,
+        trust: &Trust,
+        hop: u64,
+        window_bytes: u32,
+    ) -> Result<Self, ConnectError> {
+        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(runtime, url, trust, hop, window_bytes));
         let (endpoint, session) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         let subscriptions = Subscriptions::default();
         let (leave, goaway) = watch::channel(false);
@@ -267,7 +278,13 @@ impl Drop for Registered {
     }
 }
 
-async fn dial(url: &Url, trust: &Trust, hop: u64, window_bytes: u32) -> Result<(Endpoint, Session), ConnectError> {
+async fn dial(
+    runtime: Arc<dyn Runtime>,
+    url: &Url,
+    trust: &Trust,
+    hop: u64,
+    window_bytes: u32,
+) -> Result<(Endpoint, Session), ConnectError> {
     let unusable = || ConnectError::Url(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()));
     let raw = match url.scheme() {
         "https" => false,
@@ -278,7 +295,8 @@ async fn dial(url: &Url, trust: &Trust, hop: u64, window_bytes: u32) -> Result<(
     let port = url.port().unwrap_or(if raw { DEFAULT_PORT } else { 443 });
     let address = resolve(host, port).await?;
     let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let endpoint = Endpoint::client(SocketAddr::new(any, 0))?;
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime)?;
     let protocol = if raw { ALPN } else { web_transport_quinn::ALPN };
     let connection = endpoint.connect_with(quic::client(trust, protocol, window_bytes)?, address, host)?.await?;
     let mut setup = Setup { hop, ..Setup::default() };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::StatusCode;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, VarInt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use web_transport_quinn::{Request, Session, proto::ConnectResponse};
@@ -42,7 +42,7 @@ pub struct Listener {
 
 /// Opens a shard's listener. To be called on the shard's runtime.
 pub fn listen(relay: Arc<Relay>, socket: UdpSocket, config: ServerConfig) -> io::Result<Listener> {
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, relay.runtime.clone())?;
     Ok(Listener { endpoint, relay })
 }
 

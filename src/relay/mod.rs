@@ -25,6 +25,8 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use quinn::{Runtime, TokioRuntime};
+
 pub use self::{
     client::{Client, ConnectError, Received, Subscription},
     listener::{Listener, listen, server_config},
@@ -52,6 +54,8 @@ pub struct Relay {
     pub event_keys: Arc<Keys>,
     /// A reader further behind than this goes on with the newest keyframe.
     pub lag_max: Duration,
+    /// What QUIC has its sockets and timers from.
+    runtime: Arc<dyn Runtime>,
 }
 
 impl Relay {
@@ -64,7 +68,8 @@ impl Relay {
         lag_max: Duration,
     ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
-        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, lag_max })
+        let runtime = Arc::new(TokioRuntime);
+        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, lag_max, runtime })
     }
 
     /// The same with muxers of its own: each shard has some.
@@ -78,6 +83,7 @@ impl Relay {
             metrics: metrics.clone(),
             event_keys: event_keys.clone(),
             lag_max: self.lag_max,
+            runtime: self.runtime.clone(),
         })
     }
 }

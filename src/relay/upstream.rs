@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock::{self, Instant},
     hub::Viewer,
+    limits::MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
     media::StreamName,
     net::tls::Trust,
     proto::moq::lite05::AnnounceBroadcast,
@@ -92,7 +93,9 @@ impl Upstream {
     async fn session(&mut self, index: usize) -> Option<Leave> {
         let url = self.urls.get(index)?;
         let server = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or_default());
-        let client = match Client::connect(url, &self.trust, self.relay.routes.hop()).await {
+        let (runtime, hop) = (self.relay.runtime.clone(), self.relay.routes.hop());
+        let connecting = Client::connect_on(runtime, url, &self.trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES);
+        let client = match connecting.await {
             Ok(client) => client,
             Err(error) => {
                 tracing::warn!(%server, %error, "upstream not reached");
