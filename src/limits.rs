@@ -11,6 +11,21 @@ pub const PENDING_CONNECTIONS_MAX: usize = 1024;
 /// The same from one address.
 pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 
+// --- TCP, whoever it is -----------------------------------------------------------------------------
+
+/// Bytes of a connection that the kernel takes before it can send them; what is more waits in the ring. A viewer who
+/// falls behind has little of the past between him and the newest keyframe, and a link of a gigabit is not slowed.
+pub const TCP_UNSENT_BYTES_MAX: u32 = 128 * 1024;
+/// What was sent and is not acknowledged for this long ends the connection: its peer is gone without a word. It is
+/// longer than [`VIEWER_STALL_TIMEOUT`], which says more in the log, and lets two lost keepalives pass.
+pub const TCP_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(14);
+/// A connection on which nothing comes is probed after this long, …
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// … this often, …
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// … so many times; then it is gone.
+pub const TCP_KEEPALIVE_PROBES: u32 = 3;
+
 // --- Failed authentication --------------------------------------------------------------------------
 
 /// Failures an address may have within [`AUTH_FAILURES_WINDOW`]; then it is refused unheard.

@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::limits;
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,7 @@ where
     F: FnMut(TcpStream, SocketAddr) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
+    tune(SockRef::from(&listener))?;
     let listener = TcpListener::from_std(listener)?;
     loop {
         let accepted = tokio::select! {
@@ -75,8 +78,6 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Frames are written whole; waiting to fill a packet would only delay them.
-                let _ = stream.set_nodelay(true);
                 crate::task::spawn("tcp session", session(stream, peer));
             }
             Err(error) if is_of_the_peer(&error) => {}
@@ -86,6 +87,20 @@ where
             }
         }
     }
+}
+
+/// Sets what each connection is to have, whatever is spoken on it: Linux hands a listener's options down.
+fn tune(listener: SockRef<'_>) -> io::Result<()> {
+    // Frames are written whole; waiting to fill a packet would only delay them.
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(limits::TCP_KEEPALIVE_IDLE)
+            .with_interval(limits::TCP_KEEPALIVE_INTERVAL)
+            .with_retries(limits::TCP_KEEPALIVE_PROBES),
+    )?;
+    listener.set_tcp_user_timeout(Some(limits::TCP_UNACKNOWLEDGED_MAX))?;
+    listener.set_tcp_notsent_lowat(limits::TCP_UNSENT_BYTES_MAX)
 }
 
 /// The connection died before it was accepted; nothing is wrong here.
@@ -107,6 +122,29 @@ mod tests {
 
     fn loopback() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test]
+    async fn whoever_is_accepted_can_t_hold_much_nor_vanish_unnoticed() {
+        let listener = listen("test", loopback(), 1).expect("free port").pop().expect("one");
+        let address = listener.local_addr().expect("bound");
+        let (accepted, mut sockets) = tokio::sync::mpsc::unbounded_channel();
+        let accepting = accept(listener, CancellationToken::new(), move |stream, _| {
+            let accepted = accepted.clone();
+            async move { drop(accepted.send(stream)) }
+        });
+        let _peer = TcpStream::connect(address).await.expect("connects");
+        let stream = tokio::select! {
+            stream = sockets.recv() => stream.expect("accepted"),
+            ended = accepting => panic!("{ended:?}"),
+        };
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("told") && socket.keepalive().expect("told"));
+        assert_eq!(socket.tcp_keepalive_time().expect("told"), limits::TCP_KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("told"), limits::TCP_KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().expect("told"), limits::TCP_KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("told"), Some(limits::TCP_UNACKNOWLEDGED_MAX));
+        assert_eq!(socket.tcp_notsent_lowat().expect("told"), limits::TCP_UNSENT_BYTES_MAX);
     }
 
     #[test]
