@@ -28,6 +28,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Single-threaded runtimes, each with its own listeners; 0 means one per core (default 0).
     pub shards: usize,
+    /// The certificate of every listener with TLS: QUIC, RTMPS, HTTPS.
+    pub tls: Tls,
     /// RTMP: publishers, players, CDN edges that pull.
     pub rtmp: Rtmp,
     /// HTTP for viewers: FLV and the page.
@@ -60,6 +62,7 @@ impl Default for Config {
             role: Role::Both,
             data_dir: None,
             shards: 0,
+            tls: Tls::default(),
             rtmp: Rtmp::default(),
             http: Http::default(),
             admin: Admin::default(),
@@ -95,17 +98,29 @@ pub enum Role {
     Both,
 }
 
+/// `[tls]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Certificate chain, PEM. Without it QUIC shows a self-signed one, made at each start; browsers take it for 13 days.
+    pub cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub key: Option<PathBuf>,
+}
+
 /// `[rtmp]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rtmp {
     /// TCP address (default `0.0.0.0:1935`).
     pub listen: SocketAddr,
+    /// TCP address of RTMPS (default: none).
+    pub tls_listen: Option<SocketAddr>,
 }
 
 impl Default for Rtmp {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 1935)) }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 1935)), tls_listen: None }
     }
 }
 
@@ -115,11 +130,13 @@ impl Default for Rtmp {
 pub struct Http {
     /// TCP address (default `0.0.0.0:8080`).
     pub listen: SocketAddr,
+    /// TCP address of HTTPS (default: none).
+    pub tls_listen: Option<SocketAddr>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)) }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), tls_listen: None }
     }
 }
 
@@ -129,11 +146,13 @@ impl Default for Http {
 pub struct Admin {
     /// TCP address (default `127.0.0.1:9935`). The same as `http.listen`: one listener serves both.
     pub listen: SocketAddr,
+    /// HTTPS only (default false).
+    pub tls: bool,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9935)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9935)), tls: false }
     }
 }
 
@@ -143,15 +162,11 @@ impl Default for Admin {
 pub struct Moq {
     /// UDP address (default `0.0.0.0:4443`).
     pub listen: SocketAddr,
-    /// Certificate chain, PEM. Without it a self-signed one is made at each start; browsers take it for 13 days.
-    pub cert: Option<PathBuf>,
-    /// The certificate's private key, PEM.
-    pub key: Option<PathBuf>,
 }
 
 impl Default for Moq {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)), cert: None, key: None }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)) }
     }
 }
 

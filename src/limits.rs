@@ -25,6 +25,18 @@ pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// … so many times; then it is gone.
 pub const TCP_KEEPALIVE_PROBES: u32 = 3;
+// --- TLS over TCP -----------------------------------------------------------------------------------
+
+/// Time from accept to the end of the TLS handshake; then the connection is closed.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// TLS handshakes in flight on all listeners; further connections are closed at once.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// The same from one address.
+pub const TLS_HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
+/// Encrypted bytes of one connection that wait for its socket; what is more waits in the shared ring.
+pub const TLS_SEND_BYTES_MAX: usize = 32 * 1024;
+/// How long a peer gets to take the end of a TLS connection.
+pub const TLS_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 // --- Failed authentication --------------------------------------------------------------------------
 

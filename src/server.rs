@@ -5,17 +5,12 @@
 
 mod http;
 mod keys;
+mod listeners;
 mod rtmp;
 mod trust;
 mod webrtc;
 
-use std::{
-    future::Future,
-    net::{SocketAddr, TcpListener, UdpSocket},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{future::Future, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,9 +28,9 @@ use crate::{
     net::{
         self,
         pending::Pending,
+        stream::Handshake,
         tcp::{self, BindError},
-        tls::{Fingerprint, TlsError, session_certificate},
-        udp,
+        tls::{Fingerprint, Identity, TlsError, session_certificate},
     },
     observe::{health::Health, metrics::Metrics},
     proto::webrtc as webrtc_peer,
@@ -45,9 +40,8 @@ use crate::{
     transcode::Transcoders,
 };
 
-use self::keys::EventKeys;
-pub use self::keys::KeyError;
-use self::webrtc::WebRtc;
+use self::{keys::EventKeys, listeners::Sockets, webrtc::WebRtc};
+pub use self::{keys::KeyError, listeners::Addresses};
 
 /// What the shards of a node share.
 struct Node {
@@ -60,6 +54,7 @@ struct Node {
     webrtc: WebRtc,
     transcoders: Arc<Transcoders>,
     pending: Pending,
+    handshake: Handshake,
     /// One for all listeners: what it bounds, it bounds for the node.
     api: Arc<Api>,
     /// Cancelled to stop: listeners close, sessions wind up.
@@ -72,37 +67,12 @@ struct Node {
 /// A server whose ports are open.
 pub struct Server {
     node: Arc<Node>,
-    shards: Vec<Shard>,
+    shards: Vec<Sockets>,
     addresses: Addresses,
-    quic: quinn::ServerConfig,
-    fingerprint: Fingerprint,
+    tls: Tls,
+    identity: Identity,
     /// Where an edge takes its streams from.
     upstream: Option<Upstream>,
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// RTMP.
-    pub rtmp: SocketAddr,
-    /// HTTP for viewers.
-    pub http: SocketAddr,
-    /// API, metrics, health.
-    pub admin: SocketAddr,
-    /// QUIC.
-    pub moq: SocketAddr,
-    /// WebRTC, of the first shard.
-    pub webrtc: SocketAddr,
-}
-
-/// One shard's listeners.
-struct Shard {
-    rtmp: TcpListener,
-    http: TcpListener,
-    /// On the first shard, unless it is the same as `http`.
-    admin: Option<TcpListener>,
-    moq: UdpSocket,
-    webrtc: (UdpSocket, TcpListener),
 }
 
 /// Why a server can't start.
@@ -135,43 +105,17 @@ impl Server {
     /// Opens every port that `config` names.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let event_keys = EventKeys::load(&config)?;
-        let identity = trust::identity(&config.moq)?;
-        let quic = relay::server_config(&identity)?;
-        let count = match config.shards {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            shards => shards,
-        };
-        let rtmp = tcp::listen("RTMP", config.rtmp.listen, count)?;
-        let http = tcp::listen("HTTP", config.http.listen, count)?;
-        let moq = udp::bind("MoQ", config.moq.listen, count)?;
-        let mut admin = match config.admin.listen == config.http.listen {
-            true => None,
-            false => tcp::listen("admin HTTP", config.admin.listen, 1)?.pop(),
-        };
-        let webrtc = webrtc::bind(&config.webrtc, count)?;
-        let tcp_address = |listener: Option<&TcpListener>, asked| {
-            listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
-        };
-        let http_address = tcp_address(http.first(), config.http.listen);
-        let addresses = Addresses {
-            rtmp: tcp_address(rtmp.first(), config.rtmp.listen),
-            http: http_address,
-            admin: tcp_address(admin.as_ref(), http_address),
-            moq: moq.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.moq.listen),
-            webrtc: tcp_address(webrtc.first().map(|(_, listener)| listener), config.webrtc.listen),
-        };
-        let fingerprint = identity.fingerprint();
+        let identity = trust::identity(&config.tls)?;
+        let tls = Tls::new(&identity)?;
+        let shards = listeners::open(&config)?;
+        let addresses = Addresses::of(&shards, &config);
         let moq_address = MoqAddress {
             port: addresses.moq.port(),
-            certificate_sha256: config.moq.cert.is_none().then(|| Digest::from(fingerprint).to_string()),
+            certificate_sha256: config.tls.cert.is_none().then(|| Digest::from(identity.fingerprint()).to_string()),
         };
         let node = Arc::new(Node::new(config, moq_address, event_keys)?);
         let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
-        let listeners = rtmp.into_iter().zip(http).zip(moq).zip(webrtc);
-        let shards = listeners
-            .map(|(((rtmp, http), moq), webrtc)| Shard { rtmp, http, moq, webrtc, admin: admin.take() })
-            .collect();
-        Ok(Self { node, shards, addresses, quic, fingerprint, upstream })
+        Ok(Self { node, shards, addresses, tls, identity, upstream })
     }
 
     /// Where it listens: what port 0 became.
@@ -181,7 +125,7 @@ impl Server {
 
     /// SHA-256 of the certificate that QUIC clients are shown.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        self.identity.fingerprint()
     }
 
     /// The keys whose events it believes, its own included.
@@ -198,10 +142,10 @@ impl Server {
     pub fn run(self) {
         let (node, mut upstream) = (self.node, self.upstream);
         let mut shards = Vec::new();
-        for (index, shard) in self.shards.into_iter().enumerate() {
-            let (node, quic, upstream) = (node.clone(), self.quic.clone(), upstream.take());
+        for (index, sockets) in self.shards.into_iter().enumerate() {
+            let shard = Shard { node: node.clone(), tls: self.tls.clone(), sockets, upstream: upstream.take(), index };
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(shard.run(node, quic, upstream, index == 0)),
+                Ok(runtime) => runtime.block_on(shard.run()),
                 Err(error) => tracing::error!(%error, "a shard could not start"),
             };
             shards.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run));
@@ -253,6 +197,7 @@ impl Node {
             relay,
             webrtc: WebRtc::new(session_identity()?),
             transcoders,
+            handshake: Handshake::new(metrics.clone()),
             api,
             auth,
             metrics,
@@ -285,11 +230,39 @@ impl Node {
     }
 }
 
+/// What the listeners with TLS show and accept; all of one certificate.
+#[derive(Clone)]
+struct Tls {
+    quic: quinn::ServerConfig,
+    rtmps: Arc<rustls::ServerConfig>,
+    https: Arc<rustls::ServerConfig>,
+}
+
+impl Tls {
+    fn new(identity: &Identity) -> Result<Self, TlsError> {
+        Ok(Self {
+            quic: relay::server_config(identity)?,
+            rtmps: identity.tcp_server(&[])?,
+            https: identity.tcp_server(&["http/1.1"])?,
+        })
+    }
+}
+
+/// One thread's part of the server.
+struct Shard {
+    node: Arc<Node>,
+    tls: Tls,
+    sockets: Sockets,
+    /// On the first shard of an edge.
+    upstream: Option<Upstream>,
+    index: usize,
+}
+
 impl Shard {
-    async fn run(self, node: Arc<Node>, quic: quinn::ServerConfig, upstream: Option<Upstream>, schedule: bool) {
+    async fn run(self) {
+        let Self { node, tls, sockets, upstream, index } = self;
         let egress = node.egress();
-        let with_admin = node.config.admin.listen == node.config.http.listen;
-        let (udp, tcp) = self.webrtc;
+        let (udp, tcp) = sockets.webrtc;
         let webrtc = match webrtc::Shard::new(node.clone(), egress.clone(), udp) {
             Ok(webrtc) => Some(webrtc),
             Err(error) => {
@@ -300,25 +273,18 @@ impl Shard {
         if let Some(webrtc) = &webrtc {
             watch("WebRTC", webrtc.clone().run(tcp));
         }
-        let serve = |listener, routes| net::http::serve(listener, routes, node.stop.clone(), node.sessions.clone());
-        watch("HTTP", serve(self.http, http::viewer_routes(&node, egress.clone(), webrtc, with_admin)));
-        if let Some(listener) = self.admin {
-            watch("admin HTTP", serve(listener, http::admin_routes(&node)));
+        node.serve_http(&egress, webrtc, &tls, (sockets.http, sockets.https), sockets.admin);
+        node.serve_rtmp("RTMP", sockets.rtmp, node.handshake.clone(), &egress);
+        if let Some(listener) = sockets.rtmps {
+            node.serve_rtmp("RTMPS", listener, node.handshake.with_tls(tls.rtmps), &egress);
         }
-        let rtmp = {
-            let node = node.clone();
-            tcp::accept(self.rtmp, node.stop.clone(), move |stream, peer| {
-                node.sessions.track_future(rtmp::session(node.clone(), egress.clone(), stream, peer))
-            })
-        };
-        watch("RTMP", rtmp);
-        match relay::listen(node.relay.for_shard(), self.moq, quic) {
+        match relay::listen(node.relay.for_shard(), sockets.moq, tls.quic) {
             Ok(listener) => {
                 drop(task::spawn("MoQ listener", node.sessions.track_future(listener.run(node.stop.clone()))))
             }
             Err(error) => tracing::error!(%error, "MoQ can't be served"),
         }
-        if schedule {
+        if index == 0 {
             let retention = node.config.events.journal_retention();
             task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
         }
@@ -331,6 +297,53 @@ impl Shard {
         if tokio::time::timeout(limits::DRAIN_TIMEOUT, node.sessions.wait()).await.is_err() {
             tracing::warn!(sessions = node.sessions.len(), "sessions were cut off");
         }
+    }
+}
+
+impl Node {
+    fn serve_http(
+        self: &Arc<Self>,
+        egress: &Arc<Egress>,
+        webrtc: Option<Arc<webrtc::Shard>>,
+        tls: &Tls,
+        (http, https): (TcpListener, Option<TcpListener>),
+        admin: Option<TcpListener>,
+    ) {
+        let serve = |listener, routes, handshake| {
+            net::http::serve(listener, routes, handshake, self.stop.clone(), self.sessions.clone())
+        };
+        let (plain, with_tls) = (self.handshake.clone(), self.handshake.with_tls(tls.https.clone()));
+        let with_admin = self.config.admin.listen == self.config.http.listen;
+        let routes = http::viewer_routes(self, egress.clone(), webrtc, with_admin);
+        if let Some(https) = https {
+            watch("HTTPS", serve(https, routes.clone(), with_tls.clone()));
+        }
+        watch("HTTP", serve(http, routes, plain.clone()));
+        if let Some(admin) = admin {
+            let handshake = if self.config.admin.tls { with_tls } else { plain };
+            watch("admin HTTP", serve(admin, http::admin_routes(self), handshake));
+        }
+    }
+
+    fn serve_rtmp(
+        self: &Arc<Self>,
+        what: &'static str,
+        listener: TcpListener,
+        handshake: Handshake,
+        egress: &Arc<Egress>,
+    ) {
+        let (node, egress) = (self.clone(), egress.clone());
+        watch(
+            what,
+            tcp::accept(listener, self.stop.clone(), move |stream, peer| {
+                let (handshake, node, egress) = (handshake.clone(), node.clone(), egress.clone());
+                node.sessions.clone().track_future(async move {
+                    if let Some(stream) = handshake.accept(stream, peer).await {
+                        rtmp::session(node, egress, stream, peer).await;
+                    }
+                })
+            }),
+        );
     }
 }
 

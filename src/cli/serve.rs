@@ -1,6 +1,6 @@
 //! `hawker serve`: one node, as its configuration says.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use super::Outcome;
 use crate::{
@@ -21,7 +21,11 @@ pub fn run(config: &Path) -> Outcome {
     let server = Server::bind(config)?;
     super::stop_on_signal(server.stop())?;
     let at = server.addresses();
-    tracing::info!(?role, rtmp = %at.rtmp, http = %at.http, admin = %at.admin, moq = %at.moq, "listening");
+    let maybe = |address: Option<SocketAddr>| address.map(tracing::field::display);
+    tracing::info!(
+        ?role, rtmp = %at.rtmp, rtmps = maybe(at.rtmps), http = %at.http, https = maybe(at.https), admin = %at.admin,
+        moq = %at.moq, "listening"
+    );
     server.run();
     Ok(())
 }

@@ -29,17 +29,38 @@ impl Config {
     }
 
     fn check_listeners(&self, found: &mut Problems) {
-        let (rtmp, http, admin) = (self.rtmp.listen, self.http.listen, self.admin.listen);
-        if collide(rtmp, http) {
-            found.add("http.listen", format!("{http} is already taken by rtmp.listen"));
+        let listeners = self.tcp_listeners();
+        for (index, (key, address)) in listeners.iter().enumerate() {
+            // Exactly equal is allowed for these two: then one listener serves both.
+            let is_shared = |other: &str| (*key, other) == ("admin.listen", "http.listen");
+            let mut before = listeners.iter().take(index);
+            let taken = before.find(|(other, at)| collide(*at, *address) && !(is_shared(other) && at == address));
+            if let Some((other, at)) = taken {
+                found.add(*key, format!("{address} is already taken by {other} ({at})"));
+            }
         }
-        if collide(rtmp, admin) {
-            found.add("admin.listen", format!("{admin} is already taken by rtmp.listen"));
+        let with_tls = [
+            ("rtmp.tls_listen", self.rtmp.tls_listen.is_some()),
+            ("http.tls_listen", self.http.tls_listen.is_some()),
+            ("admin.tls", self.admin.tls),
+        ];
+        for (key, _) in with_tls.iter().filter(|(_, on)| *on && self.tls.cert.is_none()) {
+            found.add(*key, "needs a certificate: tls.cert and tls.key");
         }
-        // Exactly equal is allowed: then one listener serves both.
-        if http != admin && collide(http, admin) {
-            found.add("admin.listen", format!("{admin} is already taken by http.listen ({http})"));
+        if self.admin.tls && self.admin.listen == self.http.listen {
+            found.add("admin.tls", "needs an address of its own: admin.listen is http.listen, which is without TLS");
         }
+    }
+
+    fn tcp_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let listeners = [
+            ("rtmp.listen", Some(self.rtmp.listen)),
+            ("rtmp.tls_listen", self.rtmp.tls_listen),
+            ("http.listen", Some(self.http.listen)),
+            ("http.tls_listen", self.http.tls_listen),
+            ("admin.listen", Some(self.admin.listen)),
+        ];
+        listeners.into_iter().filter_map(|(key, address)| Some((key, address?))).collect()
     }
 
     /// Each shard has a port of its own, for UDP and TCP.
@@ -51,12 +72,8 @@ impl Config {
         let shards = self.shards.max(1);
         for index in 0..shards.min(usize::from(SHARDS_PORTS)) {
             let listen = webrtc.listen_of(index);
-            let taken = [
-                ("rtmp.listen", self.rtmp.listen),
-                ("http.listen", self.http.listen),
-                ("admin.listen", self.admin.listen),
-                ("moq.listen", self.moq.listen),
-            ];
+            let mut taken = self.tcp_listeners();
+            taken.push(("moq.listen", self.moq.listen));
             for (key, _) in taken.iter().filter(|(_, other)| collide(listen, *other)) {
                 found.add("webrtc.listen", format!("shard {index} would take {listen}, which is {key}'s"));
             }
@@ -71,14 +88,14 @@ impl Config {
     }
 
     fn check_files(&self, found: &mut Problems) {
-        match (&self.moq.cert, &self.moq.key) {
-            (Some(_), None) => found.add("moq.key", "is required beside moq.cert"),
-            (None, Some(_)) => found.add("moq.cert", "is required beside moq.key"),
+        match (&self.tls.cert, &self.tls.key) {
+            (Some(_), None) => found.add("tls.key", "is required beside tls.cert"),
+            (None, Some(_)) => found.add("tls.cert", "is required beside tls.key"),
             _ => {}
         }
         let files = [
-            ("moq.cert", &self.moq.cert),
-            ("moq.key", &self.moq.key),
+            ("tls.cert", &self.tls.cert),
+            ("tls.key", &self.tls.key),
             ("upstream.token_file", &self.upstream.token_file),
             ("upstream.ca", &self.upstream.ca),
             ("upstream.event_keys", &self.upstream.event_keys),

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::time::Sleep;
 
 use super::{Outlet, Session, SessionLog};
-use crate::{hub, net::access::GrantOver};
+use crate::{
+    hub,
+    net::{access::GrantOver, stream::Stream},
+};
 
 /// Why a viewer is served no longer, apart from what he says himself.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +39,11 @@ pub enum Undelivered {
 /// Writes what `session` yields, and what `peer` adds to the outlet, until one of them ends. `peer` reads what the
 /// viewer says; it is asked whenever the task wakes.
 pub async fn deliver<E: From<Undelivered>>(
-    stream: &TcpStream,
+    stream: &mut Stream,
     session: &mut Session,
     log: &mut SessionLog,
     stall_max: Duration,
-    mut peer: impl FnMut(&mut Context<'_>, &mut Outlet) -> Poll<E>,
+    mut peer: impl FnMut(&mut Context<'_>, &mut Stream, &mut Outlet) -> Poll<E>,
 ) -> E {
     let mut out = Outlet::default();
     let stop = session.stop().clone();
@@ -49,7 +52,7 @@ pub async fn deliver<E: From<Undelivered>>(
     let mut stall: Option<(u64, Pin<Box<Sleep>>)> = None;
     poll_fn(|cx| {
         let mut was_full = !out.is_empty();
-        if let Poll::Ready(end) = peer(cx, &mut out) {
+        if let Poll::Ready(end) = peer(cx, stream, &mut out) {
             return Poll::Ready(end);
         }
         for _ in 0..WRITES_PER_TURN {

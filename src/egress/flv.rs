@@ -2,7 +2,9 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -17,7 +19,7 @@ use axum::{
 };
 use bytes::Bytes;
 use httpdate::HttpDate;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     Carriage, Egress, Extras, Outlet, Session, Undelivered, deliver,
@@ -31,6 +33,7 @@ use crate::{
     net::{
         access::{Access, Action, Asked, Grant},
         http::Takeover,
+        stream::Stream,
     },
     observe::metrics::Metrics,
 };
@@ -112,19 +115,19 @@ async fn play(
 
 /// Writes the response to its end. HTTP would frame each write anew for each viewer; a body that ends with its
 /// connection (RFC 9112 §6.3) is the same bytes for all.
-async fn serve(flv: Arc<Flv>, viewer: Viewer, grant: Grant, peer: SocketAddr, extras: Extras, stream: TcpStream) {
+async fn serve(flv: Arc<Flv>, viewer: Viewer, grant: Grant, peer: SocketAddr, extras: Extras, mut stream: Stream) {
     let mut log = SessionLog::begin(&flv.metrics, Carriage::Flv.protocol(), viewer.stream().name(), peer);
     let mut session = Session::join(&flv.egress, viewer, Carriage::Flv, extras);
     let mut head = Some(response_head());
     let mut unheard = 0;
-    let peer = |cx: &mut Context<'_>, out: &mut Outlet| {
+    let peer = |cx: &mut Context<'_>, stream: &mut Stream, out: &mut Outlet| {
         if let Some(head) = head.take() {
             out.push([head].into());
         }
-        poll_left(cx, &stream, &mut unheard)
+        poll_left(cx, stream, &mut unheard)
     };
     let end: Undelivered = tokio::select! {
-        end = deliver(&stream, &mut session, &mut log, flv.viewer_stall, peer) => end,
+        end = deliver(&mut stream, &mut session, &mut log, flv.viewer_stall, peer) => end,
         over = grant.over() => over.into(),
     };
     log.ends(match end {
@@ -134,19 +137,20 @@ async fn serve(flv: Arc<Flv>, viewer: Viewer, grant: Grant, peer: SocketAddr, ex
         Undelivered::Stalled => "stalled",
         Undelivered::Network(_) => "viewer left",
     });
+    stream.close().await;
 }
 
 /// The viewer's end. What he says after his request is not listened to, and too much of it ends him.
-fn poll_left(cx: &mut Context<'_>, stream: &TcpStream, unheard: &mut usize) -> Poll<Undelivered> {
+fn poll_left(cx: &mut Context<'_>, stream: &mut Stream, unheard: &mut usize) -> Poll<Undelivered> {
     loop {
-        if let Err(error) = ready!(stream.poll_read_ready(cx)) {
+        let mut bytes = [const { MaybeUninit::uninit() }; 512];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        if let Err(error) = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
             return Poll::Ready(error.into());
         }
-        match stream.try_read(&mut [0; 512]) {
-            Ok(read) if read > 0 && *unheard < limits::HTTP_BODY_BYTES_MAX => *unheard += read,
-            Ok(_) => return Poll::Ready(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(error.into()),
+        match buffer.filled().len() {
+            read if read > 0 && *unheard < limits::HTTP_BODY_BYTES_MAX => *unheard += read,
+            _ => return Poll::Ready(io::Error::from(io::ErrorKind::ConnectionReset).into()),
         }
     }
 }

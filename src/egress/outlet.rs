@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 
 /// A viewer's queue to his socket.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Outlet {
     written: usize,
     /// Bytes that the socket has taken in all.
     taken: u64,
+    /// TLS may hold the last of it still.
+    unflushed: bool,
 }
 
 impl Outlet {
@@ -38,7 +41,7 @@ impl Outlet {
 
     /// True if the socket has taken everything.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.unflushed
     }
 
     /// Bytes that the socket has taken so far.
@@ -47,17 +50,19 @@ impl Outlet {
     }
 
     /// Writes until the queue is empty, or the socket is full: then the task of `cx` is woken when it is not.
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
+        let mut stream = Pin::new(stream);
+        while !self.queue.is_empty() {
             let mut parts = [IoSlice::new(&[]); IO_SLICES];
             let parts = self.gather(&mut parts);
-            match stream.try_write_vectored(parts) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
-                Err(error) => return Poll::Ready(Err(error)),
+            match ready!(stream.as_mut().poll_write_vectored(cx, parts))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.advance(written),
             }
+            self.unflushed = true;
         }
+        ready!(stream.poll_flush(cx))?;
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 
@@ -101,7 +106,11 @@ const IO_SLICES: usize = 64;
 mod tests {
     use std::time::Duration;
 
-    use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -115,7 +124,7 @@ mod tests {
 
     async fn arrive(slices_each: usize) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
-        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let mut stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
         let (mut reader, _) = listener.accept().await.expect("accepts");
         let piece = |n: usize| Bytes::from(vec![u8::try_from(n % 251).expect("small"); n * 7 % 9000]);
         let slices: Vec<Bytes> = (0..2000).map(piece).collect();
@@ -124,7 +133,7 @@ mod tests {
         outlet.push([Bytes::new()].into());
         slices.chunks(slices_each).for_each(|tag| outlet.push(tag.into()));
         let mut seen = vec![0; expected.len()];
-        let writing = std::future::poll_fn(|cx| outlet.poll_write(cx, &stream));
+        let writing = std::future::poll_fn(|cx| outlet.poll_write(cx, &mut stream));
         let (written, read) = tokio::join!(writing, reader.read_exact(&mut seen));
         assert!(written.is_ok() && read.is_ok() && outlet.is_empty());
         assert_eq!((seen, outlet.taken()), (expected.clone(), expected.len() as u64));

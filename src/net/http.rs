@@ -16,11 +16,15 @@ use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{pending::Pending, stall::StallGuard, tcp};
+use super::{
+    pending::Pending,
+    stall::StallGuard,
+    stream::{Handshake, Stream},
+    tcp,
+};
 use crate::limits;
 
 /// Serves `router` until told to stop; requests under way are finished, keep-alive connections closed. Whoever
@@ -28,6 +32,7 @@ use crate::limits;
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    handshake: Handshake,
     stop: CancellationToken,
     sessions: TaskTracker,
 ) -> io::Result<()> {
@@ -36,13 +41,13 @@ pub async fn serve(
     tcp::accept(listener, stop, move |stream, peer| {
         let place = connections.admit(peer.ip());
         let reached = Reached(stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))));
-        let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
-        let connection = connection(stream, (peer, reached), router.clone(), closing.clone());
+        let (router, handshake, closing) = (router.clone(), handshake.clone(), closing.clone());
         sessions.track_future(async move {
-            if place.is_some() {
-                connection.await;
+            let Some(_place) = place else { return };
+            if let Some(stream) = handshake.accept(stream, peer).await {
+                let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
+                connection(stream, (peer, reached), router, closing).await;
             }
-            drop(place);
         })
     })
     .await
@@ -53,12 +58,12 @@ pub async fn serve(
 #[derive(Clone, Default)]
 pub struct Takeover(Arc<Mutex<Option<Taker>>>);
 
-type Taker = Box<dyn FnOnce(TcpStream) -> BoxFuture<'static, ()> + Send>;
+type Taker = Box<dyn FnOnce(Stream) -> BoxFuture<'static, ()> + Send>;
 
 impl Takeover {
-    /// Hands the socket to `taker`, who answers the request himself. It never returns: the connection, and with it
+    /// Hands the connection to `taker`, who answers the request himself. It never returns: the connection, and with it
     /// the request, is dropped meanwhile.
-    pub async fn take<F>(self, taker: impl FnOnce(TcpStream) -> F + Send + 'static) -> Infallible
+    pub async fn take<F>(self, taker: impl FnOnce(Stream) -> F + Send + 'static) -> Infallible
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -138,7 +143,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
         let (stream, peer) = listener.accept().await.expect("accepts");
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
-        let stream = StallGuard::new(stream, Duration::from_millis(200));
+        let stream = StallGuard::new(Stream::Plain(stream), Duration::from_millis(200));
         let routes = Router::new().route("/", get(endless));
         let served = timeout(
             Duration::from_secs(10),

@@ -5,6 +5,7 @@ pub mod guard;
 pub mod http;
 pub mod pending;
 pub mod stall;
+pub mod stream;
 pub mod tcp;
 pub mod tls;
 pub mod udp;

@@ -10,14 +10,15 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
+
+use super::stream::Stream;
 
 /// A stream whose writes fail with `TimedOut` once the peer has taken not one byte for a while. For those who
 /// leave writing to a library; viewers of FLV and RTMP have a loop of their own.
 pub struct StallGuard {
-    stream: TcpStream,
+    stream: Stream,
     stall_max: Duration,
     /// Runs while a write waits. Most never do, and cost nothing.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -25,12 +26,12 @@ pub struct StallGuard {
 
 impl StallGuard {
     /// Guards `stream`.
-    pub fn new(stream: TcpStream, stall_max: Duration) -> Self {
+    pub fn new(stream: Stream, stall_max: Duration) -> Self {
         Self { stream, stall_max, deadline: None }
     }
 
-    /// The socket, unguarded.
-    pub fn into_inner(self) -> TcpStream {
+    /// The connection, unguarded.
+    pub fn into_inner(self) -> Stream {
         self.stream
     }
 
@@ -96,7 +97,7 @@ mod tests {
         let connect = socket.connect(listener.local_addr().expect("bound"));
         let (peer, accepted) = tokio::join!(connect, listener.accept());
         let (mut peer, (stream, _)) = (peer.expect("connects"), accepted.expect("accepts"));
-        let mut guard = StallGuard::new(stream, Duration::from_millis(200));
+        let mut guard = StallGuard::new(Stream::Plain(stream), Duration::from_millis(200));
         let bytes = vec![7; 16 << 20];
         let mut seen = vec![0; bytes.len()];
         let (written, read) = tokio::join!(guard.write_all(&bytes), peer.read_exact(&mut seen));

@@ -1,17 +1,22 @@
 //! TLS identities: from PEM files, or made for development; and whom a client trusts.
 //!
-//! One crypto provider (aws-lc-rs), TLS 1.3 only for QUIC, no 0-RTT.
+//! One crypto provider (aws-lc-rs), TLS 1.3 only for QUIC, no 0-RTT. Every listener shows the same certificate, which
+//! can be replaced while they run.
 
 use std::{path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use crate::clock;
 
@@ -37,10 +42,20 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// A certificate chain and its key.
+/// A certificate chain and its key, for all servers made of it; a new pair is shown from the next handshake on.
+#[derive(Debug, Clone)]
 pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    shown: Arc<Shown>,
+}
+
+/// What the next handshake shows.
+#[derive(Debug)]
+struct Shown(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
 }
 
 impl Identity {
@@ -55,30 +70,77 @@ impl Identity {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.self_signed(&key)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Ok(Self { chain: vec![certificate.der().clone()], key: key.into() })
+        Ok(Self::new(pair(vec![certificate.der().clone()], key.into())?))
     }
 
     /// Reads a chain and its key from PEM files.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
-        let certificates = read_certificates(chain)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_file(key, &error))?;
-        Ok(Self { chain: certificates, key })
+        Ok(Self::new(read_pair(chain, key)?))
+    }
+
+    /// Shows another pair from the next handshake on; one that is of no use changes nothing.
+    pub fn replace(&self, chain: &Path, key: &Path) -> Result<(), TlsError> {
+        let pair = read_pair(chain, key)?;
+        let now = clock::unix_ms() / 1000;
+        match validity(&pair) {
+            Some((_, until)) if until <= now => return Err(bad_file(chain, &"the certificate has expired")),
+            Some((from, _)) if from > now => return Err(bad_file(chain, &"the certificate is not valid yet")),
+            _ => self.shown.0.store(Arc::new(pair)),
+        }
+        Ok(())
     }
 
     /// The fingerprint of the server's own certificate.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.chain.first().map(|certificate| fingerprint(certificate)).unwrap_or_default()
+        self.shown.0.load().cert.first().map(|certificate| fingerprint(certificate)).unwrap_or_default()
     }
 
-    /// A configuration for servers of these application protocols.
+    /// When the certificate expires, in UTC seconds since 1970; `None` if it doesn't say.
+    pub fn expires_unix_s(&self) -> Option<i64> {
+        validity(&self.shown.0.load()).map(|(_, until)| until)
+    }
+
+    /// A configuration for QUIC servers of these application protocols.
     pub fn server(&self, protocols: &[&str]) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = wire(protocols);
         Ok(config)
     }
+
+    /// The same over TCP, where TLS 1.2 is still in use. Without protocols, whatever the client asks for is let be.
+    pub fn tcp_server(&self, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(self.shown.clone());
+        config.alpn_protocols = wire(protocols);
+        Ok(Arc::new(config))
+    }
+
+    fn new(pair: CertifiedKey) -> Self {
+        Self { shown: Arc::new(Shown(ArcSwap::from_pointee(pair))) }
+    }
+}
+
+fn read_pair(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let certificates = read_certificates(chain)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_file(key, &error))?;
+    pair(certificates, private).map_err(|error| bad_file(key, &error))
+}
+
+/// A key and the chain that it belongs to.
+fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, TlsError> {
+    Ok(CertifiedKey::from_der(chain, key, &provider())?)
+}
+
+/// From when to when a certificate is valid, in UTC seconds since 1970.
+fn validity(pair: &CertifiedKey) -> Option<(i64, i64)> {
+    let (_, certificate) = X509Certificate::from_der(pair.cert.first()?).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 /// A certificate for DTLS, which peers know by the fingerprint that their SDP names (RFC 8827 §6.5): itself and its
@@ -214,8 +276,44 @@ mod tests {
         assert_eq!(identity.fingerprint(), fingerprint(made.cert.der()));
         assert!(identity.server(&["h3"]).is_ok());
         assert!(matches!(Trust::from_authorities(&chain), Ok(Trust::Roots(_))));
+        assert!(identity.tcp_server(&["http/1.1"]).is_ok());
         let error = Identity::load(&key, &key).err().expect("no certificate there").to_string();
         assert!(error.contains("key.pem") && error.contains("no certificate"), "{error}");
+    }
+
+    #[test]
+    fn a_pair_is_replaced_by_a_good_one_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let made = |days: i64| {
+            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+            let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+            params.not_before = time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(365 * 30);
+            params.not_after = params.not_before + time::Duration::days(days);
+            (params.self_signed(&key).expect("signed").pem(), key.serialize_pem())
+        };
+        let ((chain, key), (other_chain, other_key)) = (made(365 * 100), made(365 * 100));
+        let (old_chain, old_key) = made(1);
+        let (chain, key) = (file("chain.pem", &chain), file("key.pem", &key));
+        let identity = Identity::load(&chain, &key).expect("an identity");
+        let first = identity.fingerprint();
+        let other_key = file("other-key.pem", &other_key);
+        for (bad_chain, bad_key, why) in [
+            (&chain, &other_key, "other-key.pem: unusable certificate or key"),
+            (&file("old.pem", &old_chain), &file("old-key.pem", &old_key), "old.pem: the certificate has expired"),
+            (&file("garbage.pem", "garbage"), &key, "garbage.pem: no certificate in it"),
+        ] {
+            let error = identity.replace(bad_chain, bad_key).expect_err("refused").to_string();
+            assert!(error.contains(why), "{error}");
+            assert_eq!(identity.fingerprint(), first);
+        }
+        identity.replace(&file("other.pem", &other_chain), &other_key).expect("replaced");
+        assert_ne!(identity.fingerprint(), first);
+        assert_eq!(identity.expires_unix_s(), Some((365 * 130) * 24 * 3600));
     }
 
     #[test]

@@ -14,7 +14,6 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
-    net::{TcpStream, tcp::ReadHalf},
     time::{sleep, timeout},
 };
 
@@ -33,6 +32,7 @@ use crate::{
     net::{
         access::{Access, Action, Asked, Denied, Grant, GrantOver},
         pending::Place,
+        stream::Stream,
     },
     observe::metrics::Protocol,
     proto::rtmp::{ServerEvent, ServerSession, SessionError, StreamRequest},
@@ -119,7 +119,7 @@ impl Default for Timeouts {
 }
 
 /// A connection from its first byte to its last.
-pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: Stream, peer: SocketAddr) {
     let Some(place) = node.pending.admit(peer.ip()) else {
         node.metrics.refused("pending connections");
         return;
@@ -136,7 +136,7 @@ pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: TcpStr
 /// Learns what the peer wants and does it. `Err` if it never got that far.
 async fn serve(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
     let request = async {
-        timeout(node.rtmp.first_byte, link.stream.peek(&mut [0])).await.map_err(|_| End::Silent)??;
+        timeout(node.rtmp.first_byte, link.stream.first_byte()).await.map_err(|_| End::Silent)??;
         timeout(node.rtmp.setup, link.request()).await.map_err(|_| End::SetupTimeout)?
     };
     let request = tokio::select! {
@@ -370,25 +370,19 @@ async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut 
     }
     let Link { stream, session: protocol, out: half_written, .. } = link;
     let mut half_written = Some(half_written.split().freeze());
-    let (mut reader, writer) = stream.split();
-    let peer = |cx: &mut Context<'_>, out: &mut Outlet| {
+    let peer = |cx: &mut Context<'_>, stream: &mut Stream, out: &mut Outlet| {
         // All that was said before the first tag goes before it.
         if let Some(bytes) = half_written.take() {
             out.push([bytes].into());
             answer(protocol, out);
         }
-        poll_said(cx, &mut reader, protocol, out)
+        poll_said(cx, stream, protocol, out)
     };
-    egress::deliver(writer.as_ref(), session, log, node.rtmp.viewer_stall, peer).await
+    egress::deliver(stream, session, log, node.rtmp.viewer_stall, peer).await
 }
 
 /// Listens to a viewer, and puts the answers between the tags. Ready with his end.
-fn poll_said(
-    cx: &mut Context<'_>,
-    reader: &mut ReadHalf<'_>,
-    session: &mut ServerSession,
-    out: &mut Outlet,
-) -> Poll<End> {
+fn poll_said(cx: &mut Context<'_>, stream: &mut Stream, session: &mut ServerSession, out: &mut Outlet) -> Poll<End> {
     loop {
         // Until he takes what he was sent, answers wait in the session, which bounds them.
         if out.is_empty() {
@@ -399,7 +393,7 @@ fn poll_said(
                 return Poll::Ready(End::PeerClosed);
             }
         }
-        if let Err(end) = ready!(poll_receive(cx, reader, session)) {
+        if let Err(end) = ready!(poll_receive(cx, stream, session)) {
             return Poll::Ready(end);
         }
     }
@@ -428,7 +422,7 @@ fn poll_receive(
 
 /// A socket and the protocol on it.
 struct Link {
-    stream: TcpStream,
+    stream: Stream,
     session: ServerSession,
     /// What the session said and the socket has not taken yet.
     out: BytesMut,
@@ -437,7 +431,7 @@ struct Link {
 }
 
 impl Link {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: Stream) -> Self {
         Self { stream, session: ServerSession::new(), out: BytesMut::new(), software: String::new() }
     }
 
@@ -476,7 +470,7 @@ impl Link {
                 self.out.extend_from_slice(&bytes);
             }
             if self.out.is_empty() {
-                return Ok(());
+                return self.stream.flush().await;
             }
             self.stream.write_buf(&mut self.out).await?;
         }

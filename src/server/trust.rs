@@ -10,8 +10,8 @@ use crate::{
 };
 
 /// The configured certificate, or a self-signed one that lasts as long as browsers accept by fingerprint.
-pub(super) fn identity(moq: &config::Moq) -> Result<Identity, TlsError> {
-    match (&moq.cert, &moq.key) {
+pub(super) fn identity(tls: &config::Tls) -> Result<Identity, TlsError> {
+    match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => Identity::load(cert, key),
         _ => Identity::development(),
     }

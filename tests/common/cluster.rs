@@ -52,7 +52,8 @@ impl Cluster {
         let path = self.path().display();
         let config = format!(
             "role = 'origin'\nshards = 2\ndata_dir = '{path}'\n{}
-             cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
+             [tls]
+cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['events:write', 'api:read']\n{more}\n",
@@ -79,7 +80,7 @@ impl Cluster {
         fs::write(self.path().join(format!("{edge}.toml")), config).unwrap();
     }
 
-    /// Ends in the section of MoQ.
+    /// A section for each.
     fn listeners(&self, node: &str) -> String {
         let section = |(name, place)| format!("[{name}]\nlisten = '127.0.0.1:{}'\n", self.port(node) + place);
         [("rtmp", 0), ("http", 1), ("admin", 2), ("webrtc", 4), ("moq", 3)].map(section).concat()

@@ -70,7 +70,7 @@ impl Server {
         socket.set_recv_buffer_size(16 * 1024).expect("set");
         let (stream, accepted) = tokio::join!(socket.connect(self.address), self.listener.accept());
         let (theirs, peer) = accepted.expect("accepts");
-        let session = session(self.node.clone(), self.node.egress(), theirs, peer);
+        let session = session(self.node.clone(), self.node.egress(), Stream::Plain(theirs), peer);
         (stream.expect("connects"), task::spawn("session", session))
     }
 
