@@ -1,6 +1,6 @@
 //! A whole server, as `hawker serve` runs it.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;

@@ -17,7 +17,8 @@ use crate::{
     control::api::MoqAddress,
     hub::Publisher,
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
-    net, server,
+    net::{self, stream::Handshake},
+    server,
     server::EventKeys,
 };
 
@@ -53,7 +54,9 @@ impl Server {
         let listener = net::tcp::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 1).expect("a port").remove(0);
         let address = listener.local_addr().expect("bound");
         let sessions = TaskTracker::new();
-        let serving = net::http::serve(listener, flv::router(Arc::new(flv)), node.stop.clone(), sessions.clone());
+        let handshake = Handshake::new(node.metrics.clone());
+        let routes = flv::router(Arc::new(flv));
+        let serving = net::http::serve(listener, routes, handshake, node.stop.clone(), sessions.clone());
         server::watch("test", serving);
         Self { node, sessions, address, publisher, _data: data }
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
 
