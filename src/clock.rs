@@ -12,7 +12,35 @@ pub fn now() -> Instant {
 /// The system's wall clock.
 #[allow(clippy::disallowed_methods, reason = "this module is the door to the system clock")]
 pub fn system() -> SystemTime {
+    #[cfg(test)]
+    if let Some(simulated) = simulated::now() {
+        return simulated;
+    }
     SystemTime::now()
+}
+
+/// A wall clock that goes as tokio's paused one does.
+#[cfg(test)]
+pub mod simulated {
+    use std::{
+        cell::Cell,
+        time::{Duration, SystemTime, UNIX_EPOCH},
+    };
+
+    use super::Instant;
+
+    thread_local! {
+        static BEGAN: Cell<Option<(SystemTime, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// From here on the wall clock of this thread says so many seconds since 1970 and goes with [`super::now`].
+    pub fn set(unix_secs: u64) {
+        BEGAN.set(Some((UNIX_EPOCH + Duration::from_secs(unix_secs), super::now())));
+    }
+
+    pub(super) fn now() -> Option<SystemTime> {
+        BEGAN.get().map(|(wall, began)| wall + began.elapsed())
+    }
 }
 
 /// UTC microseconds since 1970.

@@ -182,8 +182,8 @@ struct Sink<'a> {
     has_video: bool,
     /// The audio group of the first picture, once it is known: where the sound is to begin.
     audio_start: Option<u64>,
-    /// The line here goes on from an earlier session.
-    resumed: bool,
+    /// The line here has frames, or is about to: of this session or of an earlier one.
+    begun: bool,
     /// The room that was told last.
     room: Arc<Room>,
     /// An event was not taken, and the log knows.
@@ -193,10 +193,10 @@ struct Sink<'a> {
 impl<'a> Sink<'a> {
     fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher) -> Self {
         let (line, audio) = (Reorder::new(PATIENCE), Reorder::new(PATIENCE));
-        let resumed = mirror.state.lock().1.has_frames();
+        let begun = mirror.state.lock().1.has_frames();
         let (interleave, has_video, audio_start) = (Interleave::default(), true, None);
         let (room, warned) = (Arc::default(), false);
-        Self { mirror, relay, publisher, line, audio, interleave, has_video, audio_start, resumed, room, warned }
+        Self { mirror, relay, publisher, line, audio, interleave, has_video, audio_start, begun, room, warned }
     }
 
     /// Runs until the line ends.
@@ -249,7 +249,7 @@ impl<'a> Sink<'a> {
                 // A frame that comes too late is lost; an event never is.
                 match late {
                     Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
-                    Err(LineItem::Recap(event)) => self.recap(event, group)?,
+                    Err(LineItem::Recap(event)) => self.recap(now, group, event),
                     Err(LineItem::Item(_) | LineItem::BadEvent(_)) | Ok(()) => {}
                 }
             }
@@ -301,7 +301,7 @@ impl<'a> Sink<'a> {
         while let Some((group, item)) = self.line.poll_item(now) {
             match item {
                 LineItem::Item(item) => self.line_item(now, group, item),
-                LineItem::Recap(event) => self.recap(event, group)?,
+                LineItem::Recap(event) => self.recap(now, group, event),
                 LineItem::BadEvent(_) => {}
             }
         }
@@ -319,23 +319,26 @@ impl<'a> Sink<'a> {
     fn line_item(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
             Item::Head(head) => self.has_video = head.tracks.video.is_some(),
-            Item::Frame(frame) if self.has_video && self.audio_start.is_none() => {
-                self.audio_start = Some(audio_group(frame.dts_us));
+            Item::Frame(frame) => {
+                self.begun = true;
+                if self.has_video {
+                    self.audio_start.get_or_insert(audio_group(frame.dts_us));
+                }
             }
             _ => {}
         }
         self.interleave.handle_line(now, group, item);
     }
 
-    /// An event from before: the viewers here lack it only if they were here before and we were away.
-    fn recap(&mut self, event: Arc<Event>, group: u64) -> Result<(), PullError> {
+    /// An event from before this group. Before the first frame here there was nobody to miss it; later on, whoever
+    /// doesn't have it lost it, with a session or with a group that hangs.
+    fn recap(&mut self, now: Instant, group: u64, event: Arc<Event>) {
         let item = Item::Event(event);
-        if self.resumed {
-            self.push(item, group)?;
+        if self.begun {
+            self.interleave.handle_line(now, group, item);
         } else {
             self.mirror.state.lock().1.is_new(&item);
         }
-        Ok(())
     }
 
     fn push(&mut self, item: Item, group: u64) -> Result<(), Replaced> {

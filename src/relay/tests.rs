@@ -1,5 +1,7 @@
 //! Sessions over real QUIC on loopback: an origin, edges, and viewers that are our own client.
 
+mod simulation;
+
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
