@@ -310,7 +310,7 @@ pub const TRANSCODE_PANICS_MAX: u32 = 3;
 
 // --- Viewers ----------------------------------------------------------------------------------------
 
-/// A viewer whose socket took not one byte for this long is dropped.
+/// A viewer who took not one byte of what waits for him for this long is dropped.
 pub const VIEWER_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 // --- Agents of `hawker load` --------------------------------------------------------------------------

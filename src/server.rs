@@ -22,7 +22,7 @@ use crate::{
         auth::Auth,
     },
     egress::Egress,
-    hub::{self, Hub, Journal, Merge, Origin, Transcode},
+    hub::{self, Hub, Journal, Merge, Origin, Patience, Transcode},
     limits,
     media::Keys,
     net::{
@@ -62,6 +62,7 @@ struct Node {
     /// The sessions that get time to wind up.
     sessions: TaskTracker,
     rtmp: rtmp::Timeouts,
+    patience: Patience,
 }
 
 /// A server whose ports are open.
@@ -190,7 +191,8 @@ impl Node {
             event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
             stop: stop.clone(),
         });
-        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, config.hub.lag_max());
+        let patience = Patience::new(config.hub.lag_max());
+        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, patience);
         let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
             .map_err(StartError::Transcode)?;
         Ok(Self {
@@ -206,6 +208,7 @@ impl Node {
             stop,
             sessions: TaskTracker::new(),
             rtmp: rtmp::Timeouts::default(),
+            patience,
             hub,
             config,
         })
@@ -213,10 +216,9 @@ impl Node {
 
     /// A shard's muxers for FLV and RTMP.
     fn egress(&self) -> Arc<Egress> {
-        let lag_us_max = i64::try_from(self.config.hub.lag_max().as_micros()).unwrap_or(i64::MAX);
         let merge = merge(self.config.egress.profile);
         let transcode = Some(Arc::clone(&self.transcoders) as Arc<dyn Transcode>);
-        Arc::new(Egress::new(self.hub.settings(), lag_us_max, merge, self.stop.clone(), transcode))
+        Arc::new(Egress::new(self.hub.settings(), self.patience, merge, self.stop.clone(), transcode))
     }
 
     /// Brings the gauges up to date; the rest is counted where it happens.

@@ -5,7 +5,6 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::time::Sleep;
@@ -33,7 +32,14 @@ pub enum Undelivered {
     Stalled,
     /// The socket failed.
     #[error("network: {0}")]
-    Network(#[from] io::Error),
+    Network(io::Error),
+}
+
+impl From<io::Error> for Undelivered {
+    fn from(error: io::Error) -> Self {
+        // Nothing of what he was sent was acknowledged: his host is gone.
+        if error.kind() == io::ErrorKind::TimedOut { Self::Stalled } else { Self::Network(error) }
+    }
 }
 
 /// Writes what `session` yields, and what `peer` adds to the outlet, until one of them ends. `peer` reads what the
@@ -42,11 +48,11 @@ pub async fn deliver<E: From<Undelivered>>(
     stream: &mut Stream,
     session: &mut Session,
     log: &mut SessionLog,
-    stall_max: Duration,
     mut peer: impl FnMut(&mut Context<'_>, &mut Stream, &mut Outlet) -> Poll<E>,
 ) -> E {
     let mut out = Outlet::default();
     let stop = session.stop().clone();
+    let stall_max = session.patience().stall_max;
     let mut stopped = pin!(stop.cancelled());
     // What he had taken when it began to run, while a write waits. Most never do, and cost nothing.
     let mut stall: Option<(u64, Pin<Box<Sleep>>)> = None;

@@ -50,8 +50,6 @@ pub struct Flv {
     pub metrics: Arc<Metrics>,
     /// How long a viewer waits for a publisher before he gets 404.
     pub wait_publisher: Duration,
-    /// A viewer whose socket takes not one byte for this long is dropped.
-    pub viewer_stall: Duration,
 }
 
 /// The route.
@@ -127,7 +125,7 @@ async fn serve(flv: Arc<Flv>, viewer: Viewer, grant: Grant, peer: SocketAddr, ex
         poll_left(cx, stream, &mut unheard)
     };
     let end: Undelivered = tokio::select! {
-        end = deliver(&mut stream, &mut session, &mut log, flv.viewer_stall, peer) => end,
+        end = deliver(&mut stream, &mut session, &mut log, peer) => end,
         over = grant.over() => over.into(),
     };
     log.ends(match end {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    hub::{Cursor, End, EntryKind, Muxed, Read, Viewer},
+    hub::{Cursor, End, EntryKind, Muxed, Patience, Read, Viewer},
     media::{Codec, Scalar, Tracks},
     proto::flv::{self, TagBody, script},
 };
@@ -45,6 +45,7 @@ pub struct Session {
     counters: Counters,
     joined: Instant,
     entered: Instant,
+    patience: Patience,
     stop: CancellationToken,
     _muxed: Muxed<TagEntry>,
     viewer: Viewer,
@@ -54,7 +55,7 @@ impl Session {
     /// Joins at the newest keyframe, or at the first one to come.
     pub fn join(egress: &Egress, viewer: Viewer, carriage: Carriage, extras: Extras) -> Self {
         let muxed = egress.attach(viewer.stream(), carriage, extras);
-        let cursor = muxed.cursor(Some(egress.lag_us_max));
+        let cursor = muxed.cursor(Some(egress.patience.lag_us_max()));
         let (counters, joined, stop) = (Counters::default(), clock::now(), egress.stop.clone());
         Self {
             carriage,
@@ -64,6 +65,7 @@ impl Session {
             counters,
             joined,
             entered: joined,
+            patience: egress.patience,
             stop,
             _muxed: muxed,
             viewer,
@@ -78,6 +80,11 @@ impl Session {
     /// The stream he watches.
     pub fn viewer(&self) -> &Viewer {
         &self.viewer
+    }
+
+    /// How he is borne with when he can't keep up.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Cancelled when the server stops; that ends his line too.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rtp::{BFrames, RtpEntry, RtpMux};
 use crate::{
-    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Pool, Settings, Stream, Terms, Transcode},
+    hub::{Bounds, Entry, EntryKind, Merge, Mux, Muxed, Out, Patience, Pool, Settings, Stream, Terms, Transcode},
     limits,
     media::{
         Codec, Event, Frame, Head, Item, StreamName, TrackKind, Tracks,
@@ -75,23 +75,23 @@ impl Extras {
 pub struct Egress {
     pool: Pool<(StreamName, Carriage, Extras), TagEntry>,
     rtp_pool: Pool<(StreamName, BFrames), RtpEntry>,
-    pub(super) lag_us_max: i64,
+    pub(super) patience: Patience,
     pub(super) stop: CancellationToken,
 }
 
 impl Egress {
-    /// No muxer runs yet. Viewers further behind than `lag_us_max` skip to the newest keyframe; `stop` ends them all;
+    /// No muxer runs yet. Viewers who can't keep up have `patience`; `stop` ends them all;
     /// `transcode` makes the sound one that they know.
     pub fn new(
         settings: &Settings,
-        lag_us_max: i64,
+        patience: Patience,
         merge: Merge,
         stop: CancellationToken,
         transcode: Option<Arc<dyn Transcode>>,
     ) -> Self {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone(), transcode };
-        Self { pool: Pool::new(terms.clone()), rtp_pool: Pool::new(terms), lag_us_max, stop }
+        Self { pool: Pool::new(terms.clone()), rtp_pool: Pool::new(terms), patience, stop }
     }
 
     pub(super) fn attach(&self, stream: &Arc<Stream>, carriage: Carriage, extras: Extras) -> Muxed<TagEntry> {

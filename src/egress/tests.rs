@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock,
-    hub::{At, Bounds, End, Hub, Merge, Mux, Origin, Out, Publisher, Read, Ring, Settings},
+    hub::{At, Bounds, End, Hub, Merge, Mux, Origin, Out, Patience, Publisher, Read, Ring, Settings},
     limits,
     media::{
         AudioConfig, Codec, Data, Event, Frame, Head, Item, Room as RoomState, Scalar, StreamName, TrackKind, Tracks,
@@ -40,9 +40,10 @@ fn name() -> StreamName {
     "live/room".parse().expect("name")
 }
 
-fn room(lag_us_max: i64) -> Room {
+fn room(lag_max: Duration) -> Room {
+    let patience = Patience::new(lag_max);
     let settings = Settings::default();
-    let egress = Egress::new(&settings, lag_us_max, MERGE, CancellationToken::new(), None);
+    let egress = Egress::new(&settings, patience, MERGE, CancellationToken::new(), None);
     let hub = Hub::new(settings, Some(Origin::in_memory()));
     let publisher = hub.publish(&name()).expect("slot");
     Room { hub, egress, publisher }
@@ -202,7 +203,7 @@ fn number(properties: &Value, key: &str) -> Option<f64> {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_stands_before_its_picture_with_that_pictures_times() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(9_000, 9_080, true)]);
     let mut viewer = room.join();
@@ -225,7 +226,7 @@ async fn an_event_stands_before_its_picture_with_that_pictures_times() {
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_at_a_keyframe_gets_the_event_beside_it() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(0, 0, true)]);
     let mut first = room.join();
@@ -253,7 +254,7 @@ async fn who_joins_at_a_keyframe_gets_the_event_beside_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_in_the_snapshot_or_behind_it_wherever_the_head_changes() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(0, 0, true)]);
     let mut first = room.join();
@@ -280,7 +281,7 @@ async fn an_event_is_in_the_snapshot_or_behind_it_wherever_the_head_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_became_another_is_told_again() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let head = |cards: &[&str]| {
         let mut state = RoomState::default();
         cards.iter().zip(1..).for_each(|(slot, seq)| state.apply(&stamped(seq, slot)));
@@ -302,7 +303,7 @@ async fn a_room_that_became_another_is_told_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_room_is_told_in_parts() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let mut state = RoomState::default();
     (1..=64).for_each(|seq| state.apply(&stamped(seq, &format!("{seq:02}{}", "x".repeat(50)))));
     let tracks = Arc::new(tracks(Codec::Avc, Codec::Aac));
@@ -326,7 +327,7 @@ async fn a_large_room_is_told_in_parts() {
 
 #[tokio::test(start_paused = true)]
 async fn metadata_is_told_once_and_a_configuration_whenever_it_changes() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let (number_of, text) = (|n| Scalar::Number(n), |s: &str| Scalar::String(s.into()));
     let metadata = [("encoder", text("OBS")), ("duration", number_of(9.0)), ("width", number_of(1.0))];
     let metadata: Vec<_> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
@@ -357,7 +358,7 @@ async fn metadata_is_told_once_and_a_configuration_whenever_it_changes() {
 #[tokio::test(start_paused = true)]
 async fn new_codecs_travel_as_enhanced_tags_with_their_offsets() {
     for (codec, offset) in [(Codec::Hevc, 80), (Codec::Hevc, 0), (Codec::Av1, 0), (Codec::Vp9, 0)] {
-        let mut room = room(i64::MAX);
+        let mut room = room(Duration::MAX);
         room.publisher.set_tracks(tracks(codec, Codec::Opus)).expect("current");
         room.push([video(0, offset, true), audio(10)]);
         let tags = room.join().tags().await;
@@ -377,7 +378,7 @@ async fn new_codecs_travel_as_enhanced_tags_with_their_offsets() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_it_gets_events_as_text_and_in_the_picture() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let mut now = tracks(Codec::Avc, Codec::Aac);
     // avcC: lengths of four bytes.
     now.video.as_mut().expect("a picture").description = Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0]);
@@ -414,7 +415,7 @@ async fn who_asks_for_it_gets_events_as_text_and_in_the_picture() {
 
 #[tokio::test(start_paused = true)]
 async fn sound_from_before_the_first_picture_is_left_out() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(1_000, 1_000, true), audio(990), audio(1_013)]);
     let tags = room.join().tags().await;
@@ -423,7 +424,7 @@ async fn sound_from_before_the_first_picture_is_left_out() {
 
 #[tokio::test(start_paused = true)]
 async fn data_messages_pass_as_they_came_but_never_before_the_header() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let mut amf0 = bytes::BytesMut::new();
     amf0::encode_all(&[Value::string("onTextData"), Value::object([("text", Value::string("hi"))])], &mut amf0);
     let amf0 = amf0.freeze();
@@ -442,7 +443,7 @@ async fn data_messages_pass_as_they_came_but_never_before_the_header() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_viewer_loses_frames_which_are_counted_and_no_event() {
-    let mut room = room(200_000);
+    let mut room = room(Duration::from_millis(200));
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(0, 0, true)]);
     let mut viewer = room.join();
@@ -467,7 +468,7 @@ async fn a_slow_viewer_loses_frames_which_are_counted_and_no_event() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_is_bounded_and_ready_tags_share_it() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     let bulky = |ms: i64| Frame { data: vec![7; 20_000].into(), ..video(ms, ms, ms == 0) };
     room.push((0..50).map(|i| bulky(i * 40)));
@@ -486,7 +487,7 @@ async fn a_write_is_bounded_and_ready_tags_share_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_stream_comes_after_its_last_tag() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(tracks(Codec::Avc, Codec::Aac)).expect("current");
     room.push([video(0, 0, true)]);
     let mut viewer = room.join();

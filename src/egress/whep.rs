@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    hub::{Cursor, End, EntryKind, Muxed, Read, Viewer},
+    hub::{Cursor, End, EntryKind, Muxed, Patience, Read, Viewer},
     media::{Codec, TrackKind},
     proto::{
         rtp::{
@@ -99,6 +99,7 @@ pub struct Playback {
     joined_utc_us: i64,
     entered: Instant,
     over: Option<Over>,
+    patience: Patience,
     stop: CancellationToken,
     _muxed: Muxed<RtpEntry>,
     viewer: Viewer,
@@ -108,7 +109,7 @@ impl Playback {
     /// Joins at the newest keyframe, or at the first one to come. `cname` is the one in the answer.
     pub fn join(egress: &Egress, viewer: Viewer, terms: &Terms, cname: String, b_frames: BFrames) -> Self {
         let muxed = egress.attach_rtp(viewer.stream(), b_frames);
-        let cursor = muxed.cursor(Some(egress.lag_us_max));
+        let cursor = muxed.cursor(Some(egress.patience.lag_us_max()));
         let (video, audio) = (terms.track(TrackKind::Video), terms.track(TrackKind::Audio));
         let has_feedback = terms.tracks.iter().any(|track| track.feedback.transport_cc);
         let joined = clock::now();
@@ -134,6 +135,7 @@ impl Playback {
             joined_utc_us: clock::unix_us(),
             entered: joined,
             over: None,
+            patience: egress.patience,
             stop: egress.stop.clone(),
             _muxed: muxed,
             viewer,
@@ -161,6 +163,11 @@ impl Playback {
     /// The stream he watches.
     pub fn viewer(&self) -> &Viewer {
         &self.viewer
+    }
+
+    /// How he is borne with when he can't keep up.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Cancelled when the server stops; that ends his line too.

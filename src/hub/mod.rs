@@ -8,6 +8,7 @@ mod feed;
 mod journal;
 mod mux;
 mod origin;
+mod patience;
 mod publisher;
 mod ring;
 mod schedule;
@@ -28,6 +29,7 @@ pub use self::{
     journal::{DocumentKey, Journal, JournalError, Loaded, Record},
     mux::{Merge, Mux, Muxed, Out, Pool, Terms},
     origin::{At, Origin, Published, Refused},
+    patience::Patience,
     publisher::{Publisher, Replaced},
     ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},
     stream::{State, Stats, Stream},

@@ -69,7 +69,6 @@ where
     F: FnMut(TcpStream, SocketAddr) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
-    tune(SockRef::from(&listener))?;
     let listener = TcpListener::from_std(listener)?;
     loop {
         let accepted = tokio::select! {
@@ -78,6 +77,8 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
+                // A socket that refuses is about to fail by itself.
+                let _ = tune(SockRef::from(&stream));
                 crate::task::spawn("tcp session", session(stream, peer));
             }
             Err(error) if is_of_the_peer(&error) => {}
@@ -89,18 +90,18 @@ where
     }
 }
 
-/// Sets what each connection is to have, whatever is spoken on it: Linux hands a listener's options down.
-fn tune(listener: SockRef<'_>) -> io::Result<()> {
+/// Sets what each connection is to have, whatever is spoken on it.
+fn tune(socket: SockRef<'_>) -> io::Result<()> {
     // Frames are written whole; waiting to fill a packet would only delay them.
-    listener.set_tcp_nodelay(true)?;
-    listener.set_tcp_keepalive(
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(limits::TCP_KEEPALIVE_IDLE)
             .with_interval(limits::TCP_KEEPALIVE_INTERVAL)
             .with_retries(limits::TCP_KEEPALIVE_PROBES),
     )?;
-    listener.set_tcp_user_timeout(Some(limits::TCP_UNACKNOWLEDGED_MAX))?;
-    listener.set_tcp_notsent_lowat(limits::TCP_UNSENT_BYTES_MAX)
+    socket.set_tcp_user_timeout(Some(limits::TCP_UNACKNOWLEDGED_MAX))?;
+    socket.set_tcp_notsent_lowat(limits::TCP_UNSENT_BYTES_MAX)
 }
 
 /// The connection died before it was accepted; nothing is wrong here.

@@ -23,7 +23,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use quinn::{Runtime, TokioRuntime};
 
@@ -36,7 +36,12 @@ pub use self::{
     send::SendError,
     upstream::Upstream,
 };
-use crate::{hub::Hub, media::Keys, net::access::Access, observe::metrics::Metrics};
+use crate::{
+    hub::{Hub, Patience},
+    media::Keys,
+    net::access::Access,
+    observe::metrics::Metrics,
+};
 
 /// What every session of a node shares.
 pub struct Relay {
@@ -52,8 +57,8 @@ pub struct Relay {
     pub metrics: Arc<Metrics>,
     /// Whose events are taken from upstream.
     pub event_keys: Arc<Keys>,
-    /// A reader further behind than this goes on with the newest keyframe.
-    pub lag_max: Duration,
+    /// How readers who can't keep up are borne with.
+    pub patience: Patience,
     /// What QUIC has its sockets and timers from.
     runtime: Arc<dyn Runtime>,
 }
@@ -65,11 +70,11 @@ impl Relay {
         access: Arc<dyn Access>,
         metrics: Arc<Metrics>,
         event_keys: Arc<Keys>,
-        lag_max: Duration,
+        patience: Patience,
     ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
         let runtime = Arc::new(TokioRuntime);
-        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, lag_max, runtime })
+        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, runtime })
     }
 
     /// The same with muxers of its own: each shard has some.
@@ -82,7 +87,7 @@ impl Relay {
             routes: routes.clone(),
             metrics: metrics.clone(),
             event_keys: event_keys.clone(),
-            lag_max: self.lag_max,
+            patience: self.patience,
             runtime: self.runtime.clone(),
         })
     }

@@ -3,23 +3,21 @@
 //! A group that the peer's link can't take in time is reset and the reader goes on with the newest one. The
 //! events in it are not lost with it: they are sent again at the head of the next group.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use web_transport_quinn::{SendStream, Session, SessionError, WriteError};
 
 use super::publish::{Chunk, Track};
 use crate::{
     clock::{self, Instant},
-    hub::{Cursor, End, Read},
-    limits::{RING_EVENTS_MAX, VIEWER_STALL_TIMEOUT},
+    hub::{Cursor, End, Patience, Read},
+    limits::RING_EVENTS_MAX,
     observe::metrics::{Delivery, StreamMetrics},
     proto::moq::lite05::{GroupHeader, SubscribeReply, stream_code},
 };
@@ -30,6 +28,25 @@ pub(super) struct Link {
     pub session: Session,
     /// What was sent.
     pub counters: Counters,
+    /// When the peer last took a byte, of whatever subscription: one that he doesn't read is no reason to end others.
+    taken: Mutex<Instant>,
+}
+
+impl Link {
+    /// Nothing sent yet.
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, counters: Counters::default(), taken: Mutex::new(clock::now()) }
+    }
+
+    fn took(&self, bytes: usize) {
+        *self.taken.lock() = clock::now();
+        self.counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Something took too long. Once is what links do; nothing at all for so long is a dead reader.
+    fn stalled(&self, patience: Patience) -> Result<(), SendError> {
+        if self.taken.lock().elapsed() >= patience.stall_max { Err(SendError::Stalled) } else { Ok(()) }
+    }
 }
 
 /// What a session sent.
@@ -52,8 +69,8 @@ pub(super) struct Counters {
 /// Why a subscription can't go on; each ends the session.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The peer took not one byte for the stall timeout.
-    #[error("peer takes no bytes")]
+    /// The peer took not one byte for too long.
+    #[error("stalled: took no byte for too long")]
     Stalled,
     /// The peer was so slow that events it has not seen are gone.
     #[error("{0}")]
@@ -68,8 +85,8 @@ pub(super) struct Sender {
     link: Arc<Link>,
     subscribe: u64,
     track: Track,
-    /// A write that takes longer cuts its group off.
-    lag_max: Duration,
+    /// A write that takes longer than its lag cuts its group off.
+    patience: Patience,
     metrics: Arc<StreamMetrics>,
     delivery: Delivery,
     /// The group being written; its stream is gone if it was cut off.
@@ -81,7 +98,6 @@ pub(super) struct Sender {
     written: Vec<Chunk>,
     /// Events of groups that were cut off: the next group begins with them.
     owed: Vec<Chunk>,
-    progress: Instant,
 }
 
 impl Sender {
@@ -90,13 +106,12 @@ impl Sender {
         link: Arc<Link>,
         subscribe: u64,
         track: Track,
-        lag_max: Duration,
+        patience: Patience,
         metrics: Arc<StreamMetrics>,
         delivery: Delivery,
     ) -> Self {
         let (group, stream, begun, written, owed) = (None, None, false, Vec::new(), Vec::new());
-        let progress = clock::now();
-        Self { link, subscribe, track, lag_max, metrics, delivery, group, stream, begun, written, owed, progress }
+        Self { link, subscribe, track, patience, metrics, delivery, group, stream, begun, written, owed }
     }
 
     /// Sends what the cursor yields until the stream ends. `reply` is the subscription's own stream.
@@ -155,7 +170,7 @@ impl Sender {
                 _ => Ok(stream),
             }
         };
-        let Ok(opened) = timeout(self.lag_max, opening).await else { return self.stalled() };
+        let Ok(opened) = timeout(self.patience.lag_max, opening).await else { return self.link.stalled(self.patience) };
         self.stream = Some(opened?);
         self.link.counters.groups.fetch_add(1, Ordering::Relaxed);
         for event in std::mem::take(&mut self.owed) {
@@ -172,12 +187,10 @@ impl Sender {
         }
         let len = chunk.len() as u64;
         let counter = if chunk.is_event() { &self.link.counters.events } else { &self.link.counters.frames };
-        let written = timeout(self.lag_max, stream.write_all_chunks(&mut [chunk.head, chunk.payload])).await;
-        match written {
+        let mut parts = [chunk.head, chunk.payload];
+        match timeout(self.patience.lag_max, write_parts(stream, &mut parts, &self.link)).await {
             Ok(Ok(())) => {
-                self.progress = clock::now();
                 counter.fetch_add(1, Ordering::Relaxed);
-                self.link.counters.bytes.fetch_add(len, Ordering::Relaxed);
                 self.metrics.frames_out.inc();
                 self.metrics.bytes_out.inc_by(len);
                 Ok(())
@@ -191,14 +204,9 @@ impl Sender {
             }
             Err(_) => {
                 self.cut_off();
-                self.stalled()
+                self.link.stalled(self.patience)
             }
         }
-    }
-
-    /// Something took too long. Once is what links do; nothing at all for ten seconds is a dead reader.
-    fn stalled(&self) -> Result<(), SendError> {
-        if self.progress.elapsed() >= VIEWER_STALL_TIMEOUT { Err(SendError::Stalled) } else { Ok(()) }
     }
 
     fn finish(&mut self) {
@@ -217,11 +225,21 @@ impl Sender {
     }
 
     async fn reply(&self, stream: &mut SendStream, reply: SubscribeReply) -> Result<(), SendError> {
-        match timeout(VIEWER_STALL_TIMEOUT, stream.write_chunk(reply.to_bytes().into())).await {
+        match timeout(self.patience.stall_max, stream.write_chunk(reply.to_bytes().into())).await {
             Ok(Err(WriteError::SessionError(error))) => Err(error.into()),
             // Whoever doesn't listen to replies can't be told.
             Ok(_) => Ok(()),
             Err(_) => Err(SendError::Stalled),
         }
     }
+}
+
+/// A frame may be longer than a slow peer takes in one go: each part that he takes is a sign of life.
+async fn write_parts(stream: &mut SendStream, mut parts: &mut [Bytes], link: &Link) -> Result<(), WriteError> {
+    while !parts.is_empty() {
+        let written = stream.write_chunks(parts).await?;
+        link.took(written.bytes);
+        parts = parts.get_mut(written.chunks..).unwrap_or_default();
+    }
+    Ok(())
 }

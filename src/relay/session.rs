@@ -18,7 +18,7 @@ use web_transport_quinn::{RecvStream, SendStream, Session, SessionError, WriteEr
 
 use super::{
     Relay, Track,
-    send::{Counters, Link, SendError, Sender},
+    send::{Link, SendError, Sender},
 };
 use crate::{
     clock,
@@ -147,7 +147,7 @@ pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, pla
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
-    let link = Arc::new(Link { session, counters: Counters::default() });
+    let link = Arc::new(Link::new(session));
     let peer = Peer { relay, link, target, address, edge: grant, watching: Mutex::default() };
     tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
     let ended = peer.serve(stop).await;
@@ -318,17 +318,16 @@ impl Peer {
         };
         let Watched { viewer, grant } = &*watched;
         let muxed = self.relay.muxers.attach(track, viewer.stream());
-        let lag_us_max = i64::try_from(self.relay.lag_max.as_micros()).ok();
         // Events and patches are never too old, nor is the sound that an edge fetches for a group's first picture.
         let is_whole = matches!(track, Track::Events | Track::State) || self.edge.is_some() && track == Track::Audio;
-        let cursor = muxed.cursor(lag_us_max.filter(|_| !is_whole));
+        let cursor = muxed.cursor((!is_whole).then(|| self.relay.patience.lag_us_max()));
         let cursor = match request.group_start {
             Some(group) => cursor.from_group(group),
             None => cursor,
         };
         let metrics = self.relay.metrics.stream(viewer.stream().name().as_str());
         let delivery = self.relay.metrics.delivery(Protocol::Moq);
-        let sender = Sender::new(self.link.clone(), request.id, track, self.relay.lag_max, metrics, delivery);
+        let sender = Sender::new(self.link.clone(), request.id, track, self.relay.patience, metrics, delivery);
         let (ended, sending) = oneshot::channel();
         // A task of its own: a frame wakes this alone, not all that the session waits for.
         let _sender = AbortOnDropHandle::new(task::spawn("moq subscription", async move {

@@ -21,7 +21,7 @@ use url::Url;
 use super::*;
 use crate::{
     clock,
-    hub::{At, Cursor, Origin, Publisher, Read, Settings},
+    hub::{At, Cursor, Origin, Patience, Publisher, Read, Settings},
     media::{Codec, Event, Frame, Head, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         access::{Action, Asked, Denied, Grant},
@@ -88,7 +88,7 @@ impl Node {
             Arc::new(Doors),
             Metrics::new(0, true),
             keys,
-            lag_max,
+            Patience::new(lag_max),
         );
         let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
         let config = server_config(identity).expect("a configuration");

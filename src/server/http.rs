@@ -20,7 +20,6 @@ use crate::{
         Egress,
         flv::{self, Flv},
     },
-    limits,
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
@@ -36,7 +35,6 @@ pub(super) fn viewer_routes(
         access: node.auth.clone(),
         metrics: node.metrics.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
-        viewer_stall: limits::VIEWER_STALL_TIMEOUT,
     };
     let sessions = webrtc.map(webrtc::router).unwrap_or_default();
     let routes = console::router().merge(sessions).merge(flv::router(Arc::new(flv)));

@@ -104,7 +104,6 @@ pub(super) struct Timeouts {
     first_byte: Duration,
     setup: Duration,
     publisher_silence: Duration,
-    viewer_stall: Duration,
 }
 
 impl Default for Timeouts {
@@ -113,7 +112,6 @@ impl Default for Timeouts {
             first_byte: limits::RTMP_FIRST_BYTE_TIMEOUT,
             setup: limits::RTMP_SETUP_TIMEOUT,
             publisher_silence: limits::RTMP_PUBLISHER_SILENCE_MAX,
-            viewer_stall: limits::VIEWER_STALL_TIMEOUT,
         }
     }
 }
@@ -353,10 +351,12 @@ async fn play(
     }
     let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
     let end = tokio::select! {
-        end = play_on(node, link, &mut session, &mut log) => end,
+        end = play_on(link, &mut session, &mut log) => end,
         over = grant.over() => over.into(),
     };
     log.ends(end.label());
+    // Our last words may take a while.
+    drop(log);
     if let End::Line(_) = end {
         // If even that doesn't fit into his queue, closing says enough.
         let _ = link.session.end_play(end.label());
@@ -364,7 +364,7 @@ async fn play(
     link.close().await;
 }
 
-async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut SessionLog) -> End {
+async fn play_on(link: &mut Link, session: &mut Session, log: &mut SessionLog) -> End {
     if let Err(error) = link.session.accept_play() {
         return error.into();
     }
@@ -378,7 +378,7 @@ async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut 
         }
         poll_said(cx, stream, protocol, out)
     };
-    egress::deliver(stream, session, log, node.rtmp.viewer_stall, peer).await
+    egress::deliver(stream, session, log, peer).await
 }
 
 /// Listens to a viewer, and puts the answers between the tags. Ready with his end.
@@ -393,8 +393,10 @@ fn poll_said(cx: &mut Context<'_>, stream: &mut Stream, session: &mut ServerSess
                 return Poll::Ready(End::PeerClosed);
             }
         }
-        if let Err(end) = ready!(poll_receive(cx, stream, session)) {
-            return Poll::Ready(end);
+        match ready!(poll_receive(cx, stream, session)) {
+            Ok(()) => {}
+            Err(End::Network(error)) => return Poll::Ready(Undelivered::from(error).into()),
+            Err(end) => return Poll::Ready(end),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    hub::{At, Bounds, Hub, Merge, Mux, Origin, Out, Publisher, Ring, Settings},
+    hub::{At, Bounds, Hub, Merge, Mux, Origin, Out, Patience, Publisher, Ring, Settings},
     limits,
     media::{AudioConfig, Event, Frame, Head, Item, Room as RoomState, StreamName, Tracks, VideoConfig},
     proto::{
@@ -62,10 +62,11 @@ fn tracks() -> Tracks {
     Tracks { video: Some(avc()), audio: Some(opus()), ..Tracks::default() }
 }
 
-fn room(lag_us_max: i64) -> Room {
+fn room(lag_max: Duration) -> Room {
+    let patience = Patience::new(lag_max);
     let settings = Settings::default();
     let merge = Merge { audio: Duration::ZERO, all: Duration::ZERO };
-    let egress = Egress::new(&settings, lag_us_max, merge, CancellationToken::new(), None);
+    let egress = Egress::new(&settings, patience, merge, CancellationToken::new(), None);
     let hub = Hub::new(settings, Some(Origin::in_memory()));
     let mut publisher = hub.publish(&name()).expect("slot");
     publisher.set_tracks(tracks()).expect("current");
@@ -307,7 +308,7 @@ fn depacketise(packets: &[Received]) -> Vec<Unit> {
 
 #[tokio::test(start_paused = true)]
 async fn frames_arrive_as_they_were_from_the_newest_keyframe_on() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let pictures = [picture(80, 'I', 5000), picture(120, 'P', 900), picture(160, 'P', 2500)];
     room.push([picture(0, 'I', 700), picture(40, 'P', 800)]);
     room.push(pictures[..2].to_vec());
@@ -333,7 +334,7 @@ async fn frames_arrive_as_they_were_from_the_newest_keyframe_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_picture_is_one_send_of_packets_of_one_size() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut watcher = room.watch();
     // The first second's capture time is said.
@@ -352,7 +353,7 @@ async fn a_picture_is_one_send_of_packets_of_one_size() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_told_before_its_picture_with_that_pictures_timestamp() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut watcher = room.watch();
     watcher.playback.tell_events();
@@ -371,7 +372,7 @@ async fn an_event_is_told_before_its_picture_with_that_pictures_timestamp() {
 
 #[tokio::test(start_paused = true)]
 async fn who_listens_later_is_told_the_room_and_what_came_since() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     room.push_with_event(picture(40, 'P', 100)).await;
     room.push([picture(80, 'I', 100)]);
@@ -397,7 +398,7 @@ async fn who_listens_later_is_told_the_room_and_what_came_since() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_became_another_is_told_again() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let head = |cards: &[&str]| {
         let mut state = RoomState::default();
         cards.iter().zip(1..).for_each(|(slot, seq)| state.apply(&stamped(seq, slot)));
@@ -427,7 +428,7 @@ fn stamped(seq: u64, slot: &str) -> Arc<Event> {
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_his_messages_unread_is_over_and_who_never_listens_is_not() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.relay(Item::Frame(picture(0, 'I', 100)), 1);
     let (mut deaf, mut stuck) = (room.watch(), room.watch());
     deaf.see().await;
@@ -445,7 +446,7 @@ async fn who_leaves_his_messages_unread_is_over_and_who_never_listens_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn who_loses_what_told_him_is_told_the_room_and_all_since_once_more() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let mut state = RoomState::default();
     state.apply(&stamped(1, "left"));
     room.relay(Item::Head(Head { room: state.into(), ..Head::clone(&Head::of(tracks().into())) }.into()), 1);
@@ -495,7 +496,7 @@ async fn take_only(watcher: &mut Watcher) {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_lost_is_sent_again_on_a_stream_of_its_own() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 8_000)]);
     let mut watcher = room.watch();
     watcher.see().await;
@@ -541,7 +542,7 @@ async fn what_was_lost_is_sent_again_on_a_stream_of_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_makes_us_send_more_again_than_we_sent() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 8_000)]);
     let mut watcher = room.watch();
     watcher.see().await;
@@ -565,7 +566,7 @@ async fn nobody_makes_us_send_more_again_than_we_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_goes_out_in_parts_that_a_socket_holds() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let group: Vec<_> =
         (0..25).map(|n| picture(n * 40, if n == 0 { 'I' } else { 'P' }, 10_000 + 7 * n as usize)).collect();
     room.push(group.clone());
@@ -585,7 +586,7 @@ async fn what_waits_goes_out_in_parts_that_a_socket_holds() {
 
 #[tokio::test(start_paused = true)]
 async fn who_lags_skips_to_a_keyframe_and_his_sequence_numbers_do_not() {
-    let mut room = room(500_000);
+    let mut room = room(Duration::from_millis(500));
     room.push([picture(0, 'I', 1_000)]);
     let mut watcher = room.watch();
     watcher.playback.tell_events();
@@ -604,7 +605,7 @@ async fn who_lags_skips_to_a_keyframe_and_his_sequence_numbers_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_loses_a_third_is_left_alone_until_a_keyframe() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut watcher = room.watch();
     watcher.see().await;
@@ -627,7 +628,7 @@ async fn a_link_that_loses_a_third_is_left_alone_until_a_keyframe() {
 
 #[tokio::test(start_paused = true)]
 async fn loss_that_retransmission_mends_changes_nothing() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut watcher = room.watch();
     for n in 0..40 {
@@ -652,7 +653,7 @@ async fn pictures_out_of_order_are_left_out_or_end_the_viewer() {
         (BFrames::Drop, 'B', vec![100, 101, 103], None),
         (BFrames::Drop, 'P', vec![100, 101], Some(Over::BFrames)),
     ] {
-        let mut room = room(i64::MAX);
+        let mut room = room(Duration::MAX);
         let mut watcher = room.watch_with(&terms(), policy);
         room.push(reordered(kind_of_b));
         watcher.see().await;
@@ -678,7 +679,7 @@ fn that_pictures_are_out_of_order_is_said_once_a_group() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_before_a_picture_that_is_left_out_goes_before_the_next() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let mut watcher = room.watch_with(&terms(), BFrames::Drop);
     watcher.playback.tell_events();
     let [first, second, b, last] = reordered('B');
@@ -691,7 +692,7 @@ async fn an_event_before_a_picture_that_is_left_out_goes_before_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn both_tracks_tell_one_clock_every_second() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100), sound(0)]);
     let mut watcher = room.watch();
     watcher.see().await;
@@ -725,7 +726,7 @@ async fn both_tracks_tell_one_clock_every_second() {
 
 #[tokio::test(start_paused = true)]
 async fn the_capture_time_is_the_rooms_and_comes_with_a_frame_of_each_second() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     let clock = json!({"v": 1, "id": ulid::Ulid::from_parts(1, 0).to_string(), "source": "live/room", "seq": 1,
         "type": "clock", "op": "set", "key": "clock",
         "time": {"mode": "pts", "epoch": 0, "pts_us": 500_000, "wall_ms": 1_800_000_000_000_u64}, "data": {}});
@@ -745,7 +746,7 @@ async fn the_capture_time_is_the_rooms_and_comes_with_a_frame_of_each_second() {
 
 #[tokio::test(start_paused = true)]
 async fn without_feedback_reports_tell_the_loss() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut silent = terms();
     silent.tracks.iter_mut().for_each(|track| track.feedback.transport_cc = false);
@@ -763,7 +764,7 @@ async fn without_feedback_reports_tell_the_loss() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_for_keyframes_are_counted_and_rubbish_is_not_read() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let mut watcher = room.watch();
     watcher.say(|out| rtcp::write_pli(out, 9, VIDEO));
@@ -773,7 +774,7 @@ async fn requests_for_keyframes_are_counted_and_rubbish_is_not_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_another_codec_or_without_a_publisher_ends_him() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.push([picture(0, 'I', 100)]);
     let (mut first, mut second) = (room.watch(), room.watch());
     first.see().await;
@@ -789,7 +790,7 @@ async fn a_stream_of_another_codec_or_without_a_publisher_ends_him() {
 
 #[tokio::test(start_paused = true)]
 async fn a_track_that_he_asked_for_and_that_comes_later_ends_him_so_that_he_comes_again() {
-    let mut room = room(i64::MAX);
+    let mut room = room(Duration::MAX);
     room.publisher.set_tracks(Tracks { audio: None, ..tracks() }).expect("current");
     room.push([picture(0, 'I', 100)]);
     let mut picture_only = terms();

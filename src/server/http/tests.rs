@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     config::{Config, PlayPolicy},
     control::api::MoqAddress,
-    hub::Publisher,
+    hub::{Patience, Publisher},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
     net::{self, stream::Handshake},
     server,
@@ -38,7 +38,9 @@ impl Server {
         config.auth.play = PlayPolicy::Anyone;
         let moq = MoqAddress { port: 0, certificate_sha256: None };
         let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
-        let node = Arc::new(Node::new(config, moq, keys).expect("a node"));
+        let node = Node::new(config, moq, keys).expect("a node");
+        let patience = Patience { stall_max: Duration::from_millis(300), ..node.patience };
+        let node = Arc::new(Node { patience, ..node });
         let mut publisher = node.hub.publish(&"live/room".parse().expect("name")).expect("room");
         let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
         publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");
@@ -49,7 +51,6 @@ impl Server {
             access: node.auth.clone(),
             metrics: node.metrics.clone(),
             wait_publisher: Duration::from_secs(5),
-            viewer_stall: Duration::from_millis(300),
         };
         let listener = net::tcp::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 1).expect("a port").remove(0);
         let address = listener.local_addr().expect("bound");

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     config::{Config, PlayPolicy, PublishKey, Token, TokenRole},
     control::api::MoqAddress,
-    hub::{Publisher, State},
+    hub::{Patience, Publisher, State},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{MediaTag, TagBody},
@@ -36,9 +36,11 @@ fn config() -> Config {
 
 /// Long enough that only a test of that timeout meets it.
 const PATIENT: Duration = Duration::from_secs(60);
+/// So long that nobody meets it who reads.
+const PATIENCE: Patience = Patience { lag_max: Duration::from_secs(3), stall_max: Duration::from_secs(2) };
 
 fn timeouts() -> Timeouts {
-    Timeouts { first_byte: PATIENT, setup: PATIENT, publisher_silence: PATIENT, viewer_stall: PATIENT }
+    Timeouts { first_byte: PATIENT, setup: PATIENT, publisher_silence: PATIENT }
 }
 
 struct Server {
@@ -54,7 +56,7 @@ impl Server {
         config.data_dir = Some(data.path().into());
         let moq = MoqAddress { port: 0, certificate_sha256: None };
         let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
-        let node = Arc::new(Node { rtmp, ..Node::new(config, moq, keys).expect("a node") });
+        let node = Arc::new(Node { rtmp, patience: PATIENCE, ..Node::new(config, moq, keys).expect("a node") });
         // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(16 * 1024).expect("set");
@@ -299,7 +301,7 @@ async fn who_says_nothing_or_never_asks_for_a_stream_is_closed() {
 
 #[tokio::test]
 async fn a_viewer_who_does_not_read_is_dropped_and_the_others_see_everything() {
-    let server = Server::start(config(), Timeouts { viewer_stall: Duration::from_millis(300), ..timeouts() });
+    let server = Server::start(config(), timeouts());
     let mut publisher = publisher(&server);
     publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
     let mut healthy = server.request(ClientMode::Play, "room").await;

@@ -12,11 +12,14 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{door::Door, session::End};
 use crate::{
-    clock::Instant,
+    clock::{self, Instant},
     egress::{self, Playback, SessionLog},
     hub, limits,
     observe::metrics::{Metrics, Protocol},
-    proto::{webrtc::Peer, whip},
+    proto::{
+        webrtc::{Over, Peer},
+        whip,
+    },
 };
 
 /// A viewer's session.
@@ -26,6 +29,10 @@ pub(super) struct Playing {
     carrier: Carrier,
     /// Before this nothing is sent, unless he is heard first.
     begins: Option<Instant>,
+    /// When he was heard last, and how long he may be silent and still be sent to.
+    heard: Instant,
+    silence_max: Duration,
+    is_silent: bool,
 }
 
 /// How the viewer is told events.
@@ -41,7 +48,8 @@ enum Carrier {
 impl Playing {
     pub(super) fn new(playback: Playback, from: SocketAddr, metrics: &Arc<Metrics>) -> Self {
         let log = SessionLog::begin(metrics, Protocol::Whep, playback.viewer().stream().name(), from);
-        Self { playback, log, carrier: Carrier::None, begins: None }
+        let silence_max = playback.patience().stall_max;
+        Self { playback, log, carrier: Carrier::None, begins: None, heard: clock::now(), silence_max, is_silent: false }
     }
 
     /// He may not have put his end together yet: the handshake's last flight is on its way to him.
@@ -49,13 +57,20 @@ impl Playing {
         self.begins = Some(now + BEGIN_DELAY);
     }
 
+    /// He said something, whatever it was.
+    pub(super) fn heard(&mut self, now: Instant) {
+        (self.heard, self.is_silent) = (now, false);
+    }
+
     pub(super) fn handle_rtcp(&mut self, now: Instant, packet: &[u8]) {
         self.begins = None;
+        self.heard(now);
         self.playback.handle_rtcp(now, packet);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.begins.or_else(|| self.playback.poll_timeout())
+        let due = self.begins.or_else(|| self.playback.poll_timeout());
+        due.filter(|_| !self.is_silent)
     }
 
     /// The viewer opened a channel.
@@ -96,6 +111,11 @@ impl Playing {
             return Ok(());
         }
         self.begins = None;
+        self.is_silent = now.saturating_duration_since(self.heard) >= self.silence_max;
+        if self.is_silent {
+            // Who knows whom it would reach. The ring keeps his place until he speaks, or his consent expires.
+            return Ok(());
+        }
         let Some(path) = peer.path() else { return Ok(()) };
         let mut outbox = door.outbox.lock();
         // A session that panicked may have left something.
@@ -158,7 +178,8 @@ impl Playing {
     }
 
     pub(super) fn ends(mut self, end: End) {
-        self.log.ends(end.label());
+        // For viewers that is what it is called, however they watch.
+        self.log.ends(if end == End::Peer(Over::Silent) { "stalled" } else { end.label() });
     }
 }
 

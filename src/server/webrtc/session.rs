@@ -199,6 +199,9 @@ impl Session {
                 (None, _) => {
                     if self.peer.is_valid(&path) {
                         self.seat.learn(&path);
+                        if let Role::Play(playing) = &mut self.role {
+                            playing.heard(now);
+                        }
                     }
                     // A publisher's first picture may wait right behind the end of his handshake.
                     self.handle_events(now)?;

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     egress::{BFrames, Egress},
-    hub::{At, Hub, Merge, Origin, Publisher, Settings},
+    hub::{At, Hub, Merge, Origin, Patience, Publisher, Settings},
     media::{Codec, Frame, StreamName, TrackKind, Tracks, VideoConfig},
     proto::{
         ice::Credentials,
@@ -30,7 +30,7 @@ fn name() -> StreamName {
 fn room() -> Room {
     let settings = Settings::default();
     let merge = Merge { audio: Duration::ZERO, all: Duration::ZERO };
-    let egress = Egress::new(&settings, i64::MAX, merge, CancellationToken::new(), None);
+    let egress = Egress::new(&settings, Patience::new(Duration::MAX), merge, CancellationToken::new(), None);
     let hub = Hub::new(settings, Some(Origin::in_memory()));
     let mut publisher = hub.publish(&name()).expect("a slot");
     let video = VideoConfig { codec: Codec::Vp8, description: Bytes::new(), width: 16, height: 16 };
