@@ -6,7 +6,8 @@ use std::time::Duration;
 
 // --- TCP, before a peer has shown who it is ---------------------------------------------------------
 
-/// Connections of one listener that are not yet authorised; further ones are closed at once.
+/// RTMP and ICE connections of a node that are not yet authorised; the next one takes the place of that which has been
+/// silent for longest, or is closed.
 pub const PENDING_CONNECTIONS_MAX: usize = 1024;
 /// The same from one address.
 pub const PENDING_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
@@ -185,12 +186,13 @@ pub const JOURNAL_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 // --- HTTP -------------------------------------------------------------------------------------------
 
-/// Connections of one listener; further ones are closed at once.
+/// Connections of one listener; the next one takes the place of that which has been without a request for longest, or
+/// is closed. There is no bound by address: a room's viewers come in one rush, from behind one carrier's address.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_000;
-/// Time for a request's headers; then the connection is closed.
+/// Time for the first byte, and for a request's headers; then the connection is closed.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Read buffer, so also the headers' bound, and write buffer of one connection.
-pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+pub const HTTP_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Body of an API request; a larger one gets 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Time for the body of an API request.
@@ -341,7 +343,7 @@ pub const RTCP_TWCC_PACKETS_MAX: usize = 8192;
 // --- SDP, WHIP and WHEP -----------------------------------------------------------------------------
 
 /// Longest session description; a longer one is refused. Chromium's have 6 KiB.
-pub const SDP_BYTES_MAX: usize = 64 * 1024;
+pub const SDP_BYTES_MAX: usize = 24 * 1024;
 /// Lines of a description; more are refused. Chromium's have some 200.
 pub const SDP_LINES_MAX: usize = 2048;
 /// Longest line: room for parameter sets in base64; a longer one is refused.
@@ -364,11 +366,13 @@ pub const DATA_CHANNEL_MESSAGE_BYTES_MAX: u32 = 64 * 1024;
 // --- WebRTC -------------------------------------------------------------------------------------------
 
 /// Time for the body of a WHIP or WHEP request; it is an SDP, [`SDP_BYTES_MAX`] long at most.
+/// Time for the body of such a request.
 pub const WEBRTC_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from the answer to the end of the DTLS handshake; then the session is forgotten.
 pub const WEBRTC_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// DTLS handshakes of a node that run at once; a ClientHello beyond them is not heard.
-pub const WEBRTC_HANDSHAKES_MAX: usize = 256;
+/// DTLS handshakes of a node that run at once, with publishers and with viewers counted apart; a ClientHello beyond
+/// them is not heard.
+pub const WEBRTC_HANDSHAKES_MAX: usize = 128;
 /// Sessions of a node that are not connected, publishers and viewers counted apart; further ones get 503.
 pub const WEBRTC_PENDING_MAX: usize = 1024;
 /// The same from one address.

@@ -8,11 +8,14 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::Request;
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -20,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
-    pending::Pending,
+    pending::{Pending, Place},
     stall::StallGuard,
     stream::{Handshake, Stream},
     tcp,
@@ -28,7 +31,8 @@ use super::{
 use crate::limits;
 
 /// Serves `router` until told to stop; requests under way are finished, keep-alive connections closed. Whoever
-/// wants to see the last of them waits for `sessions`.
+/// wants to see the last of them waits for `sessions`. When there are too many connections, the one that has been
+/// without a request for longest is closed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -39,18 +43,58 @@ pub async fn serve(
     let connections = Pending::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_MAX);
     let closing = stop.clone();
     tcp::accept(listener, stop, move |stream, peer| {
-        let place = connections.admit(peer.ip());
+        let place = connections.admit_silent(peer.ip());
         let reached = Reached(stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))));
         let (router, handshake, closing) = (router.clone(), handshake.clone(), closing.clone());
         sessions.track_future(async move {
-            let Some(_place) = place else { return };
-            if let Some(stream) = handshake.accept(stream, peer).await {
+            let Some(place) = place else { return };
+            let spoke = tokio::select! {
+                spoke = place.spoke(&stream, limits::HTTP_HEADER_TIMEOUT) => spoke,
+                () = closing.cancelled() => false,
+            };
+            if spoke && let Some(stream) = handshake.accept(stream, peer).await {
                 let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
-                connection(stream, (peer, reached), router, closing).await;
+                // Boxed: what comes after the first byte is not part of what a silent stranger costs.
+                connection(stream, place, (peer, reached), router, closing).boxed().await;
             }
         })
     })
     .await
+}
+
+/// Why a request's body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadBody {
+    /// It has more bytes than it may.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// The connection broke, or its framing did.
+    Broken,
+}
+
+/// Reads a body of `bytes_max` at most. It costs what has come, however small the pieces it came in.
+pub async fn read_body(body: Body, bytes_max: usize, within: Duration) -> Result<Vec<u8>, BadBody> {
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > bytes_max) {
+        return Err(BadBody::TooLarge);
+    }
+    let mut body = body;
+    let reading = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| BadBody::Broken)?.into_data() else { continue };
+            let length = bytes.len() + data.len();
+            if length > bytes_max {
+                return Err(BadBody::TooLarge);
+            }
+            if length > bytes.capacity() {
+                bytes.reserve_exact(length.next_power_of_two().min(bytes_max) - bytes.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
+    };
+    tokio::time::timeout(within, reading).await.unwrap_or(Err(BadBody::TooSlow))
 }
 
 /// A request's way to take its connection out of HTTP: for responses without end, whose bytes are shared with
@@ -76,20 +120,44 @@ impl Takeover {
 #[derive(Debug, Clone, Copy)]
 pub struct Reached(pub SocketAddr);
 
+/// A request that is being answered, to the end of the answer's body: its connection doesn't give way.
+struct UnderWay(Arc<Place>);
+
+impl UnderWay {
+    fn new(place: Arc<Place>) -> Self {
+        place.heard();
+        Self(place)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.is_silent();
+    }
+}
+
 async fn connection(
     stream: StallGuard,
+    place: Place,
     (peer, reached): (SocketAddr, Reached),
     router: Router,
     stop: CancellationToken,
 ) {
-    let takeover = Takeover::default();
-    let extension = takeover.clone();
+    // A first byte is no request yet.
+    place.is_silent();
+    let (place, takeover) = (Arc::new(place), Takeover::default());
+    let (extension, kept) = (takeover.clone(), place.clone());
     let service = service_fn(move |request: Request<Incoming>| {
+        let under_way = UnderWay::new(kept.clone());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(reached);
         request.extensions_mut().insert(extension.clone());
-        router.clone().oneshot(request)
+        let held = move |error| {
+            let _ = &under_way;
+            error
+        };
+        router.clone().oneshot(request).map(|answer| answer.map(|answer| answer.map(|body| body.map_err(held))))
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -98,6 +166,7 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service);
     let mut stopped = pin!(stop.cancelled());
     let mut stopping = false;
+    let mut taken = pin!(place.taken());
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
@@ -106,12 +175,17 @@ async fn connection(
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             // Whoever takes the connection does so while it is polled.
-            Poll::Pending => takeover.0.lock().take().map_or(Poll::Pending, |taker| Poll::Ready(Ok(taker))),
+            Poll::Pending => match takeover.0.lock().take() {
+                Some(taker) => Poll::Ready(Ok(taker)),
+                None => taken.as_mut().poll(cx).map(|()| Err(Ok(()))),
+            },
         }
     });
     match ended.await {
         Ok(taker) => {
             let stream = connection.into_parts().io.into_inner().into_inner();
+            // The request is over for HTTP, and goes on here.
+            place.heard();
             taker(stream).await;
         }
         Err(Err(error)) => tracing::debug!(%peer, %error, "http connection ended"),
@@ -145,10 +219,9 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
         let stream = StallGuard::new(Stream::Plain(stream), Duration::from_millis(200));
         let routes = Router::new().route("/", get(endless));
-        let served = timeout(
-            Duration::from_secs(10),
-            connection(stream, (peer, Reached(peer)), routes, CancellationToken::new()),
-        );
+        let place = Pending::new(1, 1).admit(peer.ip()).expect("room");
+        let serving = connection(stream, place, (peer, Reached(peer)), routes, CancellationToken::new());
+        let served = timeout(Duration::from_secs(10), serving);
         assert!(served.await.is_ok(), "still served though nobody reads");
         drop(client);
     }

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustls::ServerConfig;
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::pending::Pending;
+use super::pending::{Pending, Place};
 use crate::{limits, observe::metrics::Metrics};
 
 /// A connection that was accepted. Plain ones pay for TLS with one branch a call.
@@ -33,11 +34,14 @@ impl Stream {
         self.socket().local_addr()
     }
 
-    /// Waits for the peer's first byte. Over TLS his handshake was that.
-    pub async fn first_byte(&self) -> io::Result<()> {
+    /// Waits for the peer's first byte, as [`Place::spoke`] does. Over TLS his handshake was that.
+    pub async fn spoke(&self, place: &Place, within: Duration) -> bool {
         match self {
-            Self::Plain(stream) => stream.readable().await,
-            Self::Tls(_) => Ok(()),
+            Self::Plain(stream) => place.spoke(stream, within).await,
+            Self::Tls(_) => {
+                place.heard();
+                true
+            }
         }
     }
 
@@ -155,12 +159,14 @@ impl Handshake {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<TlsStream<TcpStream>, HandshakeError> {
-        let _place = self.in_flight.admit(peer.ip()).ok_or(HandshakeError::Full)?;
+        let place = self.in_flight.admit_silent(peer.ip()).ok_or(HandshakeError::Full)?;
         let handshake = async {
             // Until he says something he costs nothing but his socket.
-            stream.readable().await?;
-            tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(limits::TLS_SEND_BYTES_MAX))).await
+            if !place.spoke(&stream, limits::TLS_HANDSHAKE_TIMEOUT).await {
+                return Err(HandshakeError::Timeout);
+            }
+            Ok(tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(limits::TLS_SEND_BYTES_MAX))).await?)
         };
-        Ok(timeout(limits::TLS_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)??)
+        timeout(limits::TLS_HANDSHAKE_TIMEOUT, handshake).await.unwrap_or(Err(HandshakeError::Timeout))
     }
 }

@@ -118,7 +118,7 @@ impl Default for Timeouts {
 
 /// A connection from its first byte to its last.
 pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: Stream, peer: SocketAddr) {
-    let Some(place) = node.pending.admit(peer.ip()) else {
+    let Some(place) = node.pending.admit_silent(peer.ip()) else {
         node.metrics.refused("pending connections");
         return;
     };
@@ -134,7 +134,9 @@ pub(super) async fn session(node: Arc<Node>, egress: Arc<Egress>, stream: Stream
 /// Learns what the peer wants and does it. `Err` if it never got that far.
 async fn serve(node: &Node, egress: &Egress, link: &mut Link, peer: SocketAddr, place: Place) -> Result<(), End> {
     let request = async {
-        timeout(node.rtmp.first_byte, link.stream.first_byte()).await.map_err(|_| End::Silent)??;
+        if !link.stream.spoke(&place, node.rtmp.first_byte).await {
+            return Err(End::Silent);
+        }
         timeout(node.rtmp.setup, link.request()).await.map_err(|_| End::SetupTimeout)?
     };
     let request = tokio::select! {

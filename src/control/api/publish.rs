@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::future;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -28,6 +27,7 @@ use crate::{
     hub::{Published, Refused},
     limits,
     media::{Event, StreamName, event::BadEvent},
+    net::http::{self, BadBody},
 };
 
 /// What became of one event of a batch.
@@ -268,17 +268,14 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// Reads a body within its bounds; only of callers who may send one.
-pub(in crate::control) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
-    let read = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(limits::HTTP_BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let error = format!("a body has at most {bytes_max} bytes");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error))
+pub(in crate::control) async fn read_body(body: Body, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+    http::read_body(body, bytes_max, limits::HTTP_BODY_TIMEOUT).await.map_err(|bad| match bad {
+        BadBody::TooLarge => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {bytes_max} bytes"))
         }
-        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
-    }
+        BadBody::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+        BadBody::Broken => Refusal::new(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+    })
 }
 
 pub(super) const JSON: &str = "application/json";

@@ -35,6 +35,11 @@ impl Identity {
         Some(Self { config: Arc::new(config), certificate, handshakes: Arc::new(()) })
     }
 
+    /// The same node to others, who have handshakes of their own.
+    pub fn to_others(&self) -> Self {
+        Self { config: self.config.clone(), certificate: self.certificate.clone(), handshakes: Arc::default() }
+    }
+
     pub(super) fn dtls(&self, now: Instant) -> Box<Dtls> {
         Box::new(Dtls::new_auto(self.config.clone(), self.certificate.clone(), now))
     }

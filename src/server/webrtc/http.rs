@@ -14,7 +14,7 @@ use axum::{
     routing::any,
 };
 use futures_util::stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
 use super::{
     Resource, Shard,
@@ -29,7 +29,7 @@ use crate::{
     media::{Codec, StreamName},
     net::{
         access::{Access, Action, Asked, Denied, Grant},
-        http::Reached,
+        http::{BadBody, Reached, read_body},
         pending::Place,
     },
     observe::metrics::Protocol,
@@ -194,14 +194,14 @@ impl Ask {
     fn place(&self, kind: Kind) -> Refused<Place> {
         let webrtc = &self.shard.node.webrtc;
         let busy = || refuse(StatusCode::SERVICE_UNAVAILABLE, "too many sessions");
-        let (pending, sessions_max) = match kind {
+        let (side, sessions_max) = match kind {
             Kind::Publish => (&webrtc.publishers, limits::WEBRTC_SESSIONS_MAX),
             Kind::Play => (&webrtc.viewers, limits::WEBRTC_SESSIONS_MAX / 10 * 9),
         };
         if webrtc.resources.lock().len() >= sessions_max {
             return Err(busy());
         }
-        pending.admit(self.from.ip()).ok_or_else(busy)
+        side.pending.admit(self.from.ip()).ok_or_else(busy)
     }
 
     async fn publish(self, body: Body) -> Refused<Response> {
@@ -400,11 +400,13 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
 }
 
 async fn read_text(body: Body) -> Refused<String> {
-    let too_slow = |_| refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
-    let too_large = |_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
-    let read = axum::body::to_bytes(body, limits::SDP_BYTES_MAX);
-    let bytes = timeout(limits::WEBRTC_BODY_TIMEOUT, read).await.map_err(too_slow)?.map_err(too_large)?;
-    String::from_utf8(bytes.into()).map_err(|_| refuse(StatusCode::BAD_REQUEST, "not text"))
+    let read = read_body(body, limits::SDP_BYTES_MAX, limits::WEBRTC_BODY_TIMEOUT);
+    let bytes = read.await.map_err(|bad| match bad {
+        BadBody::TooLarge => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        BadBody::TooSlow => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+        BadBody::Broken => refuse(StatusCode::BAD_REQUEST, "the body did not come whole"),
+    })?;
+    String::from_utf8(bytes).map_err(|_| refuse(StatusCode::BAD_REQUEST, "not text"))
 }
 
 fn ssrc() -> u32 {

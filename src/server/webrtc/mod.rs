@@ -48,12 +48,19 @@ use crate::{
 
 /// What all WebRTC sessions of a node share.
 pub(super) struct WebRtc {
-    identity: Arc<Identity>,
-    /// Publishers and viewers that are not connected: neither shall keep the others out.
-    publishers: Pending,
-    viewers: Pending,
+    /// Neither publishers nor viewers shall keep the others out.
+    publishers: Side,
+    viewers: Side,
     /// All sessions, by the resource that HTTP knows them as.
     resources: Mutex<HashMap<ResourceId, Resource>>,
+}
+
+/// What is counted apart for publishers and viewers.
+struct Side {
+    /// The handshakes that run.
+    identity: Arc<Identity>,
+    /// The sessions that are not connected.
+    pending: Pending,
 }
 
 /// A session as HTTP knows it.
@@ -78,8 +85,11 @@ pub(super) struct Shard {
 impl WebRtc {
     /// Without sessions.
     pub(super) fn new(identity: Identity) -> Self {
-        let pending = || Pending::new(limits::WEBRTC_PENDING_MAX, limits::WEBRTC_PENDING_PER_ADDRESS_MAX);
-        Self { identity: Arc::new(identity), publishers: pending(), viewers: pending(), resources: Mutex::default() }
+        let side = |identity| Side {
+            identity: Arc::new(identity),
+            pending: Pending::new(limits::WEBRTC_PENDING_MAX, limits::WEBRTC_PENDING_PER_ADDRESS_MAX),
+        };
+        Self { viewers: side(identity.to_others()), publishers: side(identity), resources: Mutex::default() }
     }
 }
 
@@ -114,7 +124,7 @@ impl Shard {
     pub(super) async fn run(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
         let (door, node) = (self.door.clone(), self.node.clone());
         let accept = tcp::accept(listener, self.node.stop.clone(), move |stream, peer| {
-            let place = node.pending.admit(peer.ip());
+            let place = node.pending.admit_silent(peer.ip());
             let door = door.clone();
             async move {
                 if let Some(place) = place {
@@ -144,7 +154,7 @@ impl Shard {
     fn local(&self, reached: IpAddr) -> Local {
         Local {
             ice: ice::Credentials::random(),
-            fingerprint: self.node.webrtc.identity.fingerprint(),
+            fingerprint: self.node.webrtc.publishers.identity.fingerprint(),
             candidates: self.candidates(reached),
             session_id: rand::random::<u64>() >> 1,
         }
@@ -165,11 +175,12 @@ impl Shard {
         let seat = self.door.seat(local.ice.ufrag.clone());
         let agent = Ice::Lite(Lite::new(&local.ice, &transport.ice));
         let channels = if terms.data.is_some() { Channels::Taken } else { Channels::None };
-        let peer = Peer::new(&webrtc.identity, agent, transport, channels, clock::now().into_std());
+        let is_publisher = matches!(role, Role::Publish(_));
+        let side = if is_publisher { &webrtc.publishers } else { &webrtc.viewers };
+        let peer = Peer::new(&side.identity, agent, transport, channels, clock::now().into_std());
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let id = ResourceId::random();
         let (etag, peer_ufrag) = (http::etag(local), transport.ice.ufrag.clone());
-        let is_publisher = matches!(role, Role::Publish(_));
         let resource = Resource { name, is_publisher, commands, etag, peer_ufrag };
         webrtc.resources.lock().insert(id, resource);
         let listed = Listed { node: self.node.clone(), id };

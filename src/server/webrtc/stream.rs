@@ -70,7 +70,9 @@ pub(super) async fn connection(door: Arc<Door>, stream: TcpStream, peer: SocketA
 async fn exchange(door: &Arc<Door>, stream: TcpStream, path: Path, place: Place) -> io::Result<()> {
     // Until it speaks it costs no buffer.
     let accepted_by = clock::now() + limits::WEBRTC_TCP_ACCEPT_TIMEOUT;
-    timeout_at(accepted_by, stream.readable()).await??;
+    if !place.spoke(&stream, limits::WEBRTC_TCP_ACCEPT_TIMEOUT).await {
+        return Ok(());
+    }
     let (mut reader, mut socket) = stream.into_split();
     let (mut frames, mut buffer) = (Frames::default(), vec![0; READ_BYTES]);
     let writer = Writer::default();

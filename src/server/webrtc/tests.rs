@@ -31,7 +31,7 @@ fn start(shard: &Arc<Shard>) -> (ResourceId, Vec<u8>) {
     let (_, terms) = sdp::publish::answer(&offer, &local, &[Codec::Avc]).expect("acceptable");
     let (from, name) = (SocketAddr::from(([127, 0, 0, 1], 9)), "live/room".parse::<StreamName>().expect("a name"));
     let publishing = Publishing::new(&shard.node, name.clone(), terms.clone(), from);
-    let place = shard.node.webrtc.viewers.admit(from.ip()).expect("a place");
+    let place = shard.node.webrtc.viewers.pending.admit(from.ip()).expect("a place");
     let id = shard.start(name, &local, &terms, Role::Publish(Box::new(publishing)), Grant::default(), place);
     let username = format!("{}:{}", local.ice.ufrag, peer.ice.ufrag);
     let request =
@@ -48,7 +48,7 @@ async fn a_panic_ends_its_own_session_and_leaves_no_place_taken() {
         |port| Path { remote: ([127, 0, 0, 1], port).into(), local: shard.door.address, transport: Transport::Udp };
     assert!(shard.door.handle(path(1), &its_check) && shard.door.handle(path(2), &others_check));
     tokio::task::yield_now().await;
-    assert!(shard.door.knows(&path(1)) && shard.door.knows(&path(2)) && webrtc.viewers.taken() == 2);
+    assert!(shard.door.knows(&path(1)) && shard.door.knows(&path(2)) && webrtc.viewers.pending.taken() == 2);
 
     let panics = task::panics();
     let commands = webrtc.resources.lock().get(&broken).expect("listed").commands.clone();
@@ -57,7 +57,7 @@ async fn a_panic_ends_its_own_session_and_leaves_no_place_taken() {
     tokio::task::yield_now().await;
     assert!(task::panics() > panics, "counted");
     assert_eq!(webrtc.resources.lock().keys().copied().collect::<Vec<_>>(), [other]);
-    assert_eq!(webrtc.viewers.taken(), 1);
+    assert_eq!(webrtc.viewers.pending.taken(), 1);
     assert!(!shard.door.handle(path(1), &its_check) && !shard.door.knows(&path(1)), "its name and its way are gone");
     assert!(shard.door.handle(path(2), &others_check) && shard.door.knows(&path(2)), "the other goes on");
 }
