@@ -16,7 +16,7 @@ use crate::secret::{Digest, Secret};
 mod check;
 mod load;
 
-pub use load::{LoadError, Problem};
+pub use load::{LoadError, Problem, Written};
 
 /// Everything that `hawker serve` can be told.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Single-threaded runtimes, each with its own listeners; 0 means one per core (default 0).
     pub shards: usize,
+    /// At SIGTERM sessions have this long to leave by themselves; then they are ended (default 25).
+    pub drain_secs: u64,
     /// The certificate of every listener with TLS: QUIC, RTMPS, HTTPS.
     pub tls: Tls,
     /// RTMP: publishers, players, CDN edges that pull.
@@ -62,6 +64,7 @@ impl Default for Config {
             role: Role::Both,
             data_dir: None,
             shards: 0,
+            drain_secs: 25,
             tls: Tls::default(),
             rtmp: Rtmp::default(),
             http: Http::default(),

@@ -326,8 +326,13 @@ pub const LOAD_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // --- Stopping ---------------------------------------------------------------------------------------
 
-/// After SIGTERM sessions have this long to wind up; then they are cut off.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sessions that are told to stop have this long to say goodbye; then they are cut off.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+// --- Changes while running --------------------------------------------------------------------------
+
+/// How often the certificate's files are looked at: a new one is shown within a second.
+pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_millis(400);
 
 // --- RTP --------------------------------------------------------------------------------------------
 

@@ -3,15 +3,26 @@
 //! [`Server::bind`] opens every port, so that a taken one is an error before anything runs; [`Server::run`]
 //! returns when it was told to stop and the sessions are gone.
 
+mod drain;
 mod http;
 mod keys;
 mod listeners;
+mod reload;
 mod rtmp;
 mod trust;
 mod webrtc;
 
-use std::{future::Future, net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{
+    future::Future,
+    net::TcpListener,
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -40,7 +51,7 @@ use crate::{
     transcode::Transcoders,
 };
 
-use self::{keys::EventKeys, listeners::Sockets, webrtc::WebRtc};
+use self::{keys::EventKeys, listeners::Sockets, reload::Reload, webrtc::WebRtc};
 pub use self::{keys::KeyError, listeners::Addresses};
 
 /// What the shards of a node share.
@@ -51,13 +62,17 @@ struct Node {
     metrics: Arc<Metrics>,
     health: Health,
     relay: Arc<Relay>,
+    event_keys: Arc<ArcSwap<Keys>>,
     webrtc: WebRtc,
     transcoders: Arc<Transcoders>,
     pending: Pending,
     handshake: Handshake,
     /// One for all listeners: what it bounds, it bounds for the node.
     api: Arc<Api>,
-    /// Cancelled to stop: listeners close, sessions wind up.
+    /// Cancelled first: nobody new comes in, and who can goes elsewhere.
+    drain: CancellationToken,
+    drain_secs: AtomicU64,
+    /// Cancelled last: sessions wind up.
     stop: CancellationToken,
     /// The sessions that get time to wind up.
     sessions: TaskTracker,
@@ -72,6 +87,7 @@ pub struct Server {
     addresses: Addresses,
     tls: Tls,
     identity: Identity,
+    reload: Reload,
     /// Where an edge takes its streams from.
     upstream: Option<Upstream>,
 }
@@ -116,7 +132,8 @@ impl Server {
         };
         let node = Arc::new(Node::new(config, moq_address, event_keys)?);
         let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
-        Ok(Self { node, shards, addresses, tls, identity, upstream })
+        let reload = Reload::new(identity.clone(), &node.config.tls);
+        Ok(Self { node, shards, addresses, tls, identity, reload, upstream })
     }
 
     /// Where it listens: what port 0 became.
@@ -130,16 +147,21 @@ impl Server {
     }
 
     /// The keys whose events it believes, its own included.
-    pub fn event_keys(&self) -> &Keys {
-        &self.node.relay.event_keys
+    pub fn event_keys(&self) -> Arc<Keys> {
+        self.node.event_keys.load_full()
     }
 
     /// Tells [`Server::run`] to stop when it is cancelled.
     pub fn stop(&self) -> CancellationToken {
-        self.node.stop.clone()
+        self.node.drain.clone()
     }
 
-    /// Serves until told to stop; then sessions have [`limits::DRAIN_TIMEOUT`] to wind up.
+    /// What the configuration was read from: it is read again whenever the value returned is notified.
+    pub fn reload_from(&mut self, path: &Path) -> Arc<Notify> {
+        self.reload.from(path)
+    }
+
+    /// Serves until told to stop; then sessions have `drain_secs` to leave, and the rest is ended.
     pub fn run(self) {
         let (node, mut upstream) = (self.node, self.upstream);
         let mut shards = Vec::new();
@@ -152,6 +174,18 @@ impl Server {
             shards.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run));
         }
         node.health.set_listening();
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(async {
+                self.reload.run(&node).await;
+                node.drain().await;
+            }),
+            // Without it nobody would hear that the node has to stop.
+            Err(error) => {
+                tracing::error!(%error, "the node can't be looked after");
+                node.drain.cancel();
+                node.stop.cancel();
+            }
+        }
         for shard in shards {
             // A shard that panicked has said so itself.
             let _ = shard.map(thread::JoinHandle::join);
@@ -180,7 +214,8 @@ impl Node {
             _ => None,
         };
         let hub = Hub::new(settings, origin);
-        let stop = CancellationToken::new();
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        let event_keys = Arc::new(ArcSwap::new(event_keys.trusted));
         let api = Arc::new(Api {
             hub: hub.clone(),
             auth: auth.clone(),
@@ -189,14 +224,15 @@ impl Node {
             takes_events: config.role != Role::Edge,
             rundowns: api::RundownsBusy::default(),
             event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
-            stop: stop.clone(),
+            stop: drain.clone(),
         });
         let patience = Patience::new(config.hub.lag_max());
-        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.trusted, patience);
+        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.clone(), patience);
         let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
             .map_err(StartError::Transcode)?;
         Ok(Self {
             relay,
+            event_keys,
             webrtc: WebRtc::new(session_identity()?),
             transcoders,
             handshake: Handshake::new(metrics.clone()),
@@ -205,6 +241,8 @@ impl Node {
             metrics,
             health: Health::new(config.role == Role::Edge),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
+            drain,
+            drain_secs: config.drain_secs.into(),
             stop,
             sessions: TaskTracker::new(),
             rtmp: rtmp::Timeouts::default(),
@@ -281,9 +319,10 @@ impl Shard {
             node.serve_rtmp("RTMPS", listener, node.handshake.with_tls(tls.rtmps), &egress);
         }
         match relay::listen(node.relay.for_shard(), sockets.moq, tls.quic) {
-            Ok(listener) => {
-                drop(task::spawn("MoQ listener", node.sessions.track_future(listener.run(node.stop.clone()))))
-            }
+            Ok(listener) => drop(task::spawn(
+                "MoQ listener",
+                node.sessions.track_future(listener.run(node.drain.clone(), node.stop.clone())),
+            )),
             Err(error) => tracing::error!(%error, "MoQ can't be served"),
         }
         if index == 0 {
@@ -293,12 +332,7 @@ impl Shard {
         if let Some(upstream) = upstream {
             task::spawn("upstream", upstream.run(node.stop.clone()));
         }
-        node.stop.cancelled().await;
-        node.health.drain();
-        node.sessions.close();
-        if tokio::time::timeout(limits::DRAIN_TIMEOUT, node.sessions.wait()).await.is_err() {
-            tracing::warn!(sessions = node.sessions.len(), "sessions were cut off");
-        }
+        node.wind_up().await;
     }
 }
 
@@ -312,7 +346,7 @@ impl Node {
         admin: Option<TcpListener>,
     ) {
         let serve = |listener, routes, handshake| {
-            net::http::serve(listener, routes, handshake, self.stop.clone(), self.sessions.clone())
+            net::http::serve(listener, routes, handshake, self.drain.clone(), self.sessions.clone())
         };
         let (plain, with_tls) = (self.handshake.clone(), self.handshake.with_tls(tls.https.clone()));
         let with_admin = self.config.admin.listen == self.config.http.listen;
@@ -323,7 +357,10 @@ impl Node {
         watch("HTTP", serve(http, routes, plain.clone()));
         if let Some(admin) = admin {
             let handshake = if self.config.admin.tls { with_tls } else { plain };
-            watch("admin HTTP", serve(admin, http::admin_routes(self), handshake));
+            // It answers to the end: health checks see the node drain.
+            let serving =
+                net::http::serve(admin, http::admin_routes(self), handshake, self.stop.clone(), TaskTracker::new());
+            watch("admin HTTP", serving);
         }
     }
 
@@ -337,7 +374,7 @@ impl Node {
         let (node, egress) = (self.clone(), egress.clone());
         watch(
             what,
-            tcp::accept(listener, self.stop.clone(), move |stream, peer| {
+            tcp::accept(listener, self.drain.clone(), move |stream, peer| {
                 let (handshake, node, egress) = (handshake.clone(), node.clone(), egress.clone());
                 node.sessions.clone().track_future(async move {
                     if let Some(stream) = handshake.accept(stream, peer).await {

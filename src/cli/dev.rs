@@ -112,7 +112,7 @@ pub fn run(args: Args) -> Outcome {
         tracing::warn!(%error, "other hawker tools will need --api and --token");
     }
     let stop = CancellationToken::new();
-    super::stop_on_signal(stop.clone())?;
+    super::handle_signals(stop.clone(), None)?;
     let nodes = [origin, edge].map(|server| {
         let stop = server.stop();
         (thread::spawn(move || server.run()), stop)
@@ -221,6 +221,7 @@ fn node_config(role: Role, ports: [u16; 4]) -> Config {
     config.moq.listen = moq;
     config.webrtc.listen = webrtc;
     config.auth.play = PlayPolicy::Anyone;
+    config.drain_secs = 0;
     config
 }
 

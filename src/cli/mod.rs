@@ -2,10 +2,21 @@
 //!
 //! Exit codes: 0 done, 1 failed (the reason is on stderr), 2 not understood.
 
-use std::{error::Error, future::Future, io, path::PathBuf, process, thread};
+use std::{
+    error::Error,
+    future::{Future, pending},
+    io,
+    path::PathBuf,
+    process,
+    sync::Arc,
+    thread,
+};
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -89,26 +100,37 @@ fn block_on(tool: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(tool)
 }
 
-/// Cancels `stop` at SIGTERM or Ctrl-C; a second one ends the process at once.
-fn stop_on_signal(stop: CancellationToken) -> io::Result<()> {
+/// Cancels `stop` at SIGTERM or Ctrl-C; a second one ends the process at once. Notifies `reload`, if there is one, at
+/// SIGHUP.
+fn handle_signals(stop: CancellationToken, reload: Option<Arc<Notify>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime
-        .block_on(async { io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
-    let (mut terminate, mut interrupt) = signals?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            for stopping in [false, true] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+    let entered = runtime.enter();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = reload.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
+    drop(entered);
+    let handling = async move {
+        loop {
+            let hung_up = async {
+                match &mut hang_up {
+                    Some(hang_up) => hang_up.recv().await,
+                    None => pending().await,
                 }
-                if stopping {
-                    process::exit(1);
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hung_up => {
+                    reload.iter().for_each(|reload| reload.notify_one());
+                    continue;
                 }
-                stop.cancel();
             }
-        });
-    })?;
+            if stop.is_cancelled() {
+                process::exit(1);
+            }
+            stop.cancel();
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(handling))?;
     Ok(())
 }
 
@@ -143,8 +165,8 @@ mod tests {
     #[test]
     fn the_service_file_calls_us_as_we_are() {
         let unit = include_str!("../../deploy/hawker.service");
-        let calls: Vec<_> = unit.lines().filter(|line| line.starts_with("Exec")).collect();
-        assert_eq!(calls.len(), 2);
+        let calls: Vec<_> = unit.lines().filter(|line| line.starts_with("Exec") && line.contains("hawker ")).collect();
+        assert_eq!(calls.len(), 3);
         for call in calls {
             let arguments = call.split_once('=').expect("a value").1.split_whitespace();
             assert!(Cli::try_parse_from(arguments).is_ok(), "{call}");

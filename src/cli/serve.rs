@@ -10,16 +10,16 @@ use crate::{
 };
 
 /// Runs until the process is told to end.
-pub fn run(config: &Path) -> Outcome {
-    let config = Config::load(config)?;
+pub fn run(path: &Path) -> Outcome {
+    let config = Config::load(path)?;
     let format = match config.log.format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
     log::init(&config.log.level, format);
     let role = config.role;
-    let server = Server::bind(config)?;
-    super::stop_on_signal(server.stop())?;
+    let mut server = Server::bind(config)?;
+    super::handle_signals(server.stop(), Some(server.reload_from(path)))?;
     let at = server.addresses();
     let maybe = |address: Option<SocketAddr>| address.map(tracing::field::display);
     tracing::info!(

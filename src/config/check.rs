@@ -5,6 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::Path};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{Config, Problem, Role, TokenRole};
+use crate::net::tls::Identity;
 
 impl Config {
     /// Everything that is wrong with it; empty when it can be served.
@@ -105,6 +106,13 @@ impl Config {
                 found.readable(key, path);
             }
         }
+        if let (Some(cert), Some(key)) = (&self.tls.cert, &self.tls.key)
+            && cert.exists()
+            && key.exists()
+            && let Err(error) = Identity::load(cert, key)
+        {
+            found.add("tls.cert", error.to_string());
+        }
     }
 
     fn check_upstream(&self, found: &mut Problems) {
@@ -135,6 +143,7 @@ impl Config {
     fn check_ranges(&self, found: &mut Problems) {
         let hub = &self.hub;
         found.within("shards", self.shards, 0..=1024);
+        found.within("drain_secs", self.drain_secs, 0..=600);
         found.within("hub.ring_bytes_max", hub.ring_bytes_max, (1 << 20)..=(1 << 30));
         found.within("hub.gops_max", hub.gops_max, 1..=32);
         found.within("hub.lag_ms_max", hub.lag_ms_max, 200..=60_000);

@@ -67,6 +67,41 @@ impl Config {
     }
 }
 
+/// A configuration as somebody wrote it, to tell two of them apart key by key.
+#[derive(Debug, Clone, Default)]
+pub struct Written(toml::Table);
+
+impl Written {
+    /// Reads `path`; what can't be read has nothing written in it.
+    pub fn read(path: &Path) -> Self {
+        Self(std::fs::read_to_string(path).ok().and_then(|text| text.parse().ok()).unwrap_or_default())
+    }
+
+    /// The keys, as `section.key`, whose values differ from those in `other`.
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        differing("", &self.0, &other.0, &mut keys);
+        keys
+    }
+}
+
+fn differing(section: &str, ours: &toml::Table, theirs: &toml::Table, keys: &mut Vec<String>) {
+    let nothing = toml::Table::new();
+    let added = theirs.keys().filter(|key| !ours.contains_key(*key));
+    for key in ours.keys().chain(added) {
+        let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+        match (ours.get(key), theirs.get(key)) {
+            (Some(toml::Value::Table(ours)), theirs) => {
+                let theirs = theirs.and_then(toml::Value::as_table).unwrap_or(&nothing);
+                differing(&path, ours, theirs, keys);
+            }
+            (None, Some(toml::Value::Table(theirs))) => differing(&path, &nothing, theirs, keys),
+            (ours, theirs) if ours != theirs => keys.push(path),
+            _ => {}
+        }
+    }
+}
+
 impl Upstream {
     /// The relay token, from the configuration or its file.
     pub fn load_token(&self) -> Result<Option<Secret>, LoadError> {

@@ -63,7 +63,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts until told to stop. Running out of descriptors pauses the loop; it never ends it.
+/// Accepts until told to stop, the last ones that the kernel had accepted for us included. Running out of descriptors
+/// pauses the loop; it never ends it.
 pub async fn accept<F, S>(listener: StdListener, stop: CancellationToken, mut session: F) -> io::Result<()>
 where
     F: FnMut(TcpStream, SocketAddr) -> S,
@@ -73,7 +74,7 @@ where
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -88,6 +89,13 @@ where
             }
         }
     }
+    // Closing the socket would reset those who wait in its queue.
+    let listener = listener.into_std()?;
+    while let Ok((stream, peer)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        crate::task::spawn("tcp session", session(TcpStream::from_std(stream)?, peer));
+    }
+    Ok(())
 }
 
 /// Sets what each connection is to have, whatever is spoken on it.

@@ -80,6 +80,12 @@ pub struct Metrics {
     pub upstream_connected: IntGauge,
     /// Attempts to reach an upstream after the first.
     pub upstream_reconnects: IntCounter,
+    /// When the certificate that is shown expires, seconds since 1970.
+    pub tls_certificate_expiry: IntGauge,
+    /// New certificates that were of no use.
+    pub tls_reload_failures: IntCounter,
+    /// New configurations that were of no use.
+    pub config_reload_failures: IntCounter,
     /// Frames of sound that could not be converted.
     pub transcode_errors: IntCounter,
     transcoders: IntGauge,
@@ -115,6 +121,17 @@ impl Metrics {
             ),
             upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
             upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
+            tls_certificate_expiry: gauge(
+                r,
+                "tls_certificate_expiry_seconds",
+                "When the certificate that is shown expires, seconds since 1970.",
+            ),
+            tls_reload_failures: counter(r, "tls_reload_failures_total", "New certificates that were of no use."),
+            config_reload_failures: counter(
+                r,
+                "config_reload_failures_total",
+                "New configurations that were of no use.",
+            ),
             transcode_errors: counter(r, "transcode_errors_total", "Frames of sound that could not be converted."),
             transcoders: gauge(r, "transcoders", "Streams whose sound is being converted to another codec."),
             task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),

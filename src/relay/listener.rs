@@ -57,18 +57,19 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts sessions until told to stop, then lets them go elsewhere for a while and closes the rest.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Accepts sessions until `drain` is cancelled, then lets them go elsewhere for a while, until `stop` is at the latest,
+    /// and closes the rest.
+    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
         let pending = Pending::new(MOQ_PENDING_MAX, MOQ_PENDING_PER_ADDRESS_MAX);
         loop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
-                () = stop.cancelled() => break,
+                () = drain.cancelled() => break,
             };
             let Some(incoming) = incoming else { break };
-            self.admit(incoming, &pending, &stop);
+            self.admit(incoming, &pending, &drain);
         }
-        let _ = timeout(MOQ_DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
+        let _ = timeout(MOQ_DRAIN_TIMEOUT, stop.run_until_cancelled(self.endpoint.wait_idle())).await;
         self.endpoint.close(VarInt::from_u32(session_code::GOAWAY_TIMEOUT), b"shutting down");
     }
 

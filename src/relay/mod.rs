@@ -25,6 +25,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use quinn::{Runtime, TokioRuntime};
 
 pub use self::{
@@ -56,7 +57,7 @@ pub struct Relay {
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
     /// Whose events are taken from upstream.
-    pub event_keys: Arc<Keys>,
+    pub event_keys: Arc<ArcSwap<Keys>>,
     /// How readers who can't keep up are borne with.
     pub patience: Patience,
     /// What QUIC has its sockets and timers from.
@@ -69,7 +70,7 @@ impl Relay {
         hub: Arc<Hub>,
         access: Arc<dyn Access>,
         metrics: Arc<Metrics>,
-        event_keys: Arc<Keys>,
+        event_keys: Arc<ArcSwap<Keys>>,
         patience: Patience,
     ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));

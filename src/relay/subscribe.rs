@@ -269,7 +269,7 @@ impl<'a> Sink<'a> {
     /// are not asked.
     fn believes(&mut self, event: &Event) -> bool {
         let name = &self.mirror.name;
-        let reason = match self.relay.event_keys.verify(event) {
+        let reason = match self.relay.event_keys.load().verify(event) {
             Err(bad) => bad.label(),
             Ok(()) if is_heard(name, &event.head.source) => return true,
             Ok(()) => "event_of_another_stream",

@@ -80,7 +80,7 @@ impl Node {
 
     fn with_lag(address: SocketAddr, identity: &Identity, lag_max: Duration) -> Self {
         let signer = Signer::from_seed(&[7; 32]);
-        let keys = Arc::new(signer.public().into());
+        let keys = Arc::new(arc_swap::ArcSwap::from_pointee(signer.public().into()));
         let linger = Duration::from_millis(300);
         let settings = Settings { linger, ..Settings::default() };
         let relay = Relay::new(
@@ -95,7 +95,7 @@ impl Node {
         let listener = listen(relay.clone(), socket, config).expect("a listener");
         let address = listener.address().expect("bound");
         let stop = CancellationToken::new();
-        task::spawn("listener", listener.run(stop.clone()));
+        task::spawn("listener", listener.run(stop.clone(), CancellationToken::new()));
         Self { relay, address, trust: Trust::Pinned(vec![identity.fingerprint()]), stop }
     }
 

@@ -41,7 +41,7 @@ pub(super) fn viewer_routes(
     if with_admin {
         return routes.merge(admin_routes(node));
     }
-    routes.merge(api::public_router(node.api.clone())).merge(keys::router(&node.relay.event_keys))
+    routes.merge(api::public_router(node.api.clone())).merge(keys::router(node.event_keys.clone()))
 }
 
 /// For operators: API, metrics, health.
@@ -51,7 +51,7 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(node.clone());
-    api::router(node.api.clone()).merge(keys::router(&node.relay.event_keys)).merge(operations)
+    api::router(node.api.clone()).merge(keys::router(node.event_keys.clone())).merge(operations)
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {

@@ -275,6 +275,8 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     match end {
         End::Unpublished => ingest.end(),
         End::Replaced(_) => link.say(PUBLISH_BAD_NAME, REPLACED),
+        // If even that doesn't fit into his queue, closing says enough.
+        End::Stopping => drop(link.session.request_reconnect(None, GOING)),
         _ => drop(ingest),
     }
     link.close().await;
@@ -372,7 +374,13 @@ async fn play_on(link: &mut Link, session: &mut Session, log: &mut SessionLog) -
     }
     let Link { stream, session: protocol, out: half_written, .. } = link;
     let mut half_written = Some(half_written.split().freeze());
+    let (mut drained, mut told) = (pin!(node.drain.cancelled()), false);
     let peer = |cx: &mut Context<'_>, stream: &mut Stream, out: &mut Outlet| {
+        if !told && drained.as_mut().poll(cx).is_ready() {
+            told = true;
+            // Who can't, or doesn't listen, stays until the node stops.
+            let _ = protocol.request_reconnect(None, GOING);
+        }
         // All that was said before the first tag goes before it.
         if let Some(bytes) = half_written.take() {
             out.push([bytes].into());
@@ -531,6 +539,7 @@ const WRONG_KEY: &str = "wrong stream key";
 const EDGE: &str = "this node is an edge: publish to the origin";
 const FULL: &str = "this node has no room for another stream";
 const NEEDS_TOKEN: &str = "playing this stream needs a token";
+const GOING: &str = "this server is going down: connect again";
 const REPLACED: &str = "a newer publisher took the stream over";
 const NOBODY: &str = "nobody publishes this stream";
 

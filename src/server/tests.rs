@@ -15,7 +15,7 @@ use crate::{
 async fn a_stop_ends_flv_bodies_in_good_order_and_then_the_server() {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let data = tempfile::tempdir().expect("a directory");
-    let mut config = Config { shards: 1, data_dir: Some(data.path().into()), ..Config::default() };
+    let mut config = Config { shards: 1, drain_secs: 0, data_dir: Some(data.path().into()), ..Config::default() };
     (config.rtmp.listen, config.http.listen, config.admin.listen, config.moq.listen) = (free, free, free, free);
     config.webrtc.listen = free;
     config.auth.play = PlayPolicy::Anyone;

@@ -51,7 +51,7 @@ impl Cluster {
     pub(crate) fn configure_origin(&self, more: &str) {
         let path = self.path().display();
         let config = format!(
-            "role = 'origin'\nshards = 2\ndata_dir = '{path}'\n{}
+            "role = 'origin'\nshards = 2\ndrain_secs = 1\ndata_dir = '{path}'\n{}
              [tls]
 cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
@@ -67,7 +67,7 @@ cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
 
     fn configure_edge(&self, edge: &str) {
         let config = format!(
-            "role = 'edge'\nshards = 2\n{}
+            "role = 'edge'\nshards = 2\ndrain_secs = 1\n{}
              [upstream]\nurls = ['moqt://127.0.0.1:{}']\ntoken = '{EDGE_TOKEN}'\ncert_sha256 = '{}'
              event_keys = '{}/event-keys.json'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['play']\n",

@@ -53,8 +53,17 @@ impl Process {
 
     /// SIGTERM; gives the exit status once the process has ended by itself.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
-        // Past timeout(1), which would give it only a second.
-        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        self.tell("-TERM");
+        self.exit_code()
+    }
+
+    /// Sends the process itself a signal, past timeout(1), which would give it only a second to end.
+    pub(crate) fn tell(&self, signal: &str) {
+        Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 

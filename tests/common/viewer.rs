@@ -1,6 +1,6 @@
 //! A viewer that reports every packet it gets: ffprobe.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use super::process::Process;
 
@@ -39,6 +39,13 @@ impl Viewer {
     /// at no track that it meets later.
     pub(crate) fn watch_with_data(url: &str) -> Self {
         Self::start(url, "packet=codec_type,pts,dts,flags,data", &["-show_data", "-fpsprobesize", "100"])
+    }
+
+    /// Over TLS, with a certificate that the authority in the PEM file `ca` signed.
+    pub(crate) fn watch_over_tls(url: &str, ca: &Path) -> Self {
+        let ca = ca.to_str().unwrap();
+        let options = ["-fpsprobesize", "0", "-tls_verify", "1", "-ca_file", ca];
+        Self::start(url, "packet=codec_type,pts,dts,flags", &options)
     }
 
     fn start(url: &str, entries: &str, more: &[&str]) -> Self {

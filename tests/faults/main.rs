@@ -1,1 +1,5 @@
 //! What must survive, as tests: each is one fault, seeded by `FAULT_SEED` where chance plays a part.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod lifecycle;
