@@ -14,8 +14,10 @@ use url::Url;
 use crate::secret::{Digest, Secret};
 
 mod check;
+mod hooks;
 mod load;
 
+pub use hooks::{Decide, Hooks, Notify};
 pub use load::{LoadError, Problem, Written};
 
 /// Everything that `hawker serve` can be told.
@@ -52,6 +54,8 @@ pub struct Config {
     pub events: Events,
     /// Who may do what.
     pub auth: Auth,
+    /// The backend that decides, and is told.
+    pub hooks: Hooks,
     /// Logging.
     pub log: Log,
     /// Metrics.
@@ -76,6 +80,7 @@ impl Default for Config {
             egress: Egress::default(),
             events: Events::default(),
             auth: Auth::default(),
+            hooks: Hooks::default(),
             log: Log::default(),
             metrics: Metrics::default(),
         }

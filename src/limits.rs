@@ -449,3 +449,30 @@ pub const WHEP_ASKED_MAX: usize = 256;
 pub const WHEP_MESSAGES_MAX: usize = 1024;
 /// The same in bytes.
 pub const WHEP_MESSAGES_BYTES_MAX: usize = 256 * 1024;
+
+// --- Hooks --------------------------------------------------------------------------------------------
+
+/// Longest body of an answer to a call of ours; a longer one is no answer.
+pub const OUTBOUND_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Questions to the backend that wait for their turn; further ones are answered no at once.
+pub const HOOK_QUESTIONS_WAITING_MAX: usize = 512;
+/// Questions in a row without an answer, after which the backend is left alone …
+pub const HOOK_BREAKER_FAILURES: u32 = 5;
+/// … for this long, after which one question tries whether it is back.
+pub const HOOK_BREAKER_PAUSE: Duration = Duration::from_secs(2);
+/// Answers that are remembered; with more, only those that have run out make room.
+pub const HOOK_ANSWERS_MAX: usize = 8192;
+/// Longest reason that a backend gives, as it is logged; the rest is cut off.
+pub const HOOK_REASON_CHARS_MAX: usize = 120;
+/// Bytes of notices that wait for the backend; beyond it the oldest are dropped and counted.
+pub const HOOK_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Time for one call; who waits for the answer has less.
+pub const HOOK_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A notice is sent again after this long, then after twice as long …
+pub const HOOK_RETRY_MIN: Duration = Duration::from_millis(250);
+/// … up to this.
+pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(15);
+/// A notice that nobody took for this long is dropped and counted.
+pub const HOOK_NOTICE_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Accepted events that wait to become notices; with more, the oldest are not told, and counted.
+pub const HOOK_EVENTS_WAITING_MAX: usize = 4096;

@@ -31,6 +31,7 @@ use crate::{
     control::{
         api::{self, Api, MoqAddress},
         auth::Auth,
+        hooks::{HookError, Hooked, Hooks},
     },
     egress::Egress,
     hub::{self, Hub, Journal, Merge, Origin, Patience, Transcode},
@@ -38,6 +39,7 @@ use crate::{
     media::Keys,
     net::{
         self,
+        access::Access,
         pending::Pending,
         stream::Handshake,
         tcp::{self, BindError},
@@ -59,6 +61,9 @@ struct Node {
     config: Config,
     hub: Arc<Hub>,
     auth: Arc<Auth>,
+    /// Who may do what, the hook's word included: what a session is let in by.
+    access: Arc<dyn Access>,
+    hooks: Arc<Hooks>,
     metrics: Arc<Metrics>,
     health: Health,
     relay: Arc<Relay>,
@@ -110,6 +115,9 @@ pub enum StartError {
     /// The keys of events can't be had.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The hook can't be called.
+    #[error(transparent)]
+    Hooks(#[from] HookError),
     /// The journal of events can't be used.
     #[error(transparent)]
     Journal(#[from] hub::JournalError),
@@ -204,6 +212,8 @@ impl Node {
         };
         let auth = Auth::new(&config.auth);
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
+        let hooks = Hooks::new(&config.hooks, metrics.clone())?;
+        let access: Arc<dyn Access> = Hooked::new(auth.clone(), hooks.clone());
         let origin = match (event_keys.signer, &config.data_dir) {
             (Some(signer), Some(data)) => {
                 let events = &config.events;
@@ -227,7 +237,7 @@ impl Node {
             stop: drain.clone(),
         });
         let patience = Patience::new(config.hub.lag_max());
-        let relay = Relay::new(hub.clone(), auth.clone(), metrics.clone(), event_keys.clone(), patience);
+        let relay = Relay::new(hub.clone(), access.clone(), metrics.clone(), event_keys.clone(), patience);
         let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
             .map_err(StartError::Transcode)?;
         Ok(Self {
@@ -238,6 +248,8 @@ impl Node {
             handshake: Handshake::new(metrics.clone()),
             api,
             auth,
+            access,
+            hooks,
             metrics,
             health: Health::new(config.role == Role::Edge),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
@@ -327,6 +339,7 @@ impl Shard {
         }
         if index == 0 {
             let retention = node.config.events.journal_retention();
+            node.hooks.follow(&node.hub, &node.stop);
             task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
         }
         if let Some(upstream) = upstream {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::Path};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{Config, Problem, Role, TokenRole};
-use crate::net::tls::Identity;
+use crate::net::{outbound::Reach, tls::Identity};
 
 impl Config {
     /// Everything that is wrong with it; empty when it can be served.
@@ -21,6 +21,7 @@ impl Config {
         self.check_upstream(&mut found);
         self.check_ranges(&mut found);
         self.check_auth(&mut found);
+        self.check_hooks(&mut found);
         // `Targets` takes a misspelt level for a target's name; so each part's level is read by itself.
         let level = |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
         if !self.log.level.split(',').all(level) {
@@ -155,6 +156,33 @@ impl Config {
         found.within("events.journal_retention_hours", events.journal_retention_hours, 1..=8784);
         found.within("events.rate_per_s", events.rate_per_s, 1..=1000);
         found.within("events.burst", events.burst, 1..=10_000);
+    }
+
+    fn check_hooks(&self, found: &mut Problems) {
+        let hooks = &self.hooks;
+        match &hooks.url {
+            Some(url) => {
+                if let Err(error) = Reach::new(&hooks.allow).check(url) {
+                    found.add("hooks.url", format!("{error}: see hooks.allow"));
+                }
+                if hooks.secret_file.is_none() {
+                    found.add("hooks.secret_file", "is required beside hooks.url: the calls are signed");
+                }
+            }
+            None if !hooks.decide.is_empty() || !hooks.notify.is_empty() => {
+                found.add("hooks.url", "is needed for what hooks.decide and hooks.notify name");
+            }
+            None => {}
+        }
+        for (key, path) in [("hooks.secret_file", &hooks.secret_file), ("hooks.ca", &hooks.ca)] {
+            if let Some(path) = path {
+                found.readable(key, path);
+            }
+        }
+        found.within("hooks.timeout_ms", hooks.timeout_ms, 100..=2000);
+        found.within("hooks.concurrency", hooks.concurrency, 1..=256);
+        found.within("hooks.cache_ms", hooks.cache_ms, 0..=60_000);
+        found.within("hooks.queue_max", hooks.queue_max, 64..=65_536);
     }
 
     fn check_auth(&self, found: &mut Problems) {

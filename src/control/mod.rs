@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod auth;
+pub mod hooks;
 pub mod keys;
 pub mod rundown;

@@ -31,7 +31,7 @@ use crate::{
     limits,
     media::{StreamName, name::BadStreamName},
     net::{
-        access::{Access, Action, Asked, Grant},
+        access::{Access, Action, Asked, Denied, Grant},
         http::Takeover,
         stream::Stream,
     },
@@ -94,7 +94,11 @@ async fn play(
         Ok(grant) => grant,
         Err(denied) => {
             flv.metrics.refused("play_denied");
-            return refuse(StatusCode::FORBIDDEN, denied.to_string());
+            let status = match denied {
+                Denied::Undecided => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::FORBIDDEN,
+            };
+            return refuse(status, denied.to_string());
         }
     };
     let viewer = match flv.hub.view(&name) {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
     Hub,
@@ -122,6 +122,8 @@ pub struct Origin {
     pub burst: u32,
     /// Microseconds that a commit takes lately.
     commit_us: AtomicU64,
+    /// Each event once it is accepted.
+    accepted: broadcast::Sender<Arc<Event>>,
 }
 
 impl Origin {
@@ -134,7 +136,8 @@ impl Origin {
         burst: u32,
     ) -> Arc<Self> {
         let commit_us = AtomicU64::new(COMMIT_US_FIRST);
-        Arc::new(Self { journal, signer, metrics, rate_per_s, burst, commit_us })
+        let (accepted, _) = broadcast::channel(limits::HOOK_EVENTS_WAITING_MAX);
+        Arc::new(Self { journal, signer, metrics, rate_per_s, burst, commit_us, accepted })
     }
 
     /// One that forgets everything with the process: for tests and benches.
@@ -278,6 +281,8 @@ impl Hub {
                 if let Ok(published) = &published {
                     if !published.known {
                         origin.metrics.events_published.inc();
+                        // Nobody may listen.
+                        let _ = origin.accepted.send(published.event.clone());
                     }
                     hub.release(&source, &timeline);
                 }
@@ -338,6 +343,12 @@ impl Hub {
         let timeline = self.timeline(name)?;
         let timeline = timeline.lock();
         Ok((timeline.landed(), timeline.log.subscribe()))
+    }
+
+    /// Each event that is accepted from now on, in any room; a reader who is slow misses the oldest. `None` where none
+    /// are accepted.
+    pub fn accepted_events(&self) -> Option<broadcast::Receiver<Arc<Event>>> {
+        Some(self.origin.as_ref()?.accepted.subscribe())
     }
 
     /// Keeps a small document beside the room's events; `None` removes it. Ok when it is durable.

@@ -1,6 +1,6 @@
 //! The question that every door asks; `control` answers it.
 
-use std::{future::pending, net::SocketAddr};
+use std::{any::Any, future::pending, net::SocketAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,16 @@ pub enum Action {
     Publish,
     /// Watch it.
     Play,
+}
+
+impl Action {
+    /// In the words of logs and hooks.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Play => "play",
+        }
+    }
 }
 
 /// Somebody at a door.
@@ -44,6 +54,12 @@ pub enum Denied {
     /// What he shows doesn't open this stream, or his address has failed too often.
     #[error("this key or token doesn't open this stream")]
     Wrong,
+    /// The operator's backend says no.
+    #[error("refused: the backend says no")]
+    Refused,
+    /// It gives no answer, which is no for now.
+    #[error("nobody can decide on this now: try again later")]
+    Undecided,
 }
 
 /// Who may do what.
@@ -67,6 +83,8 @@ pub struct Grant {
     pub expires: Option<Instant>,
     /// Cancelled when it is taken back.
     pub revoked: CancellationToken,
+    /// Dropped with the last of it: whoever let the holder in learns that he left.
+    pub held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Why a grant is no longer one.

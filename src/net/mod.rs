@@ -3,6 +3,7 @@
 pub mod access;
 pub mod guard;
 pub mod http;
+pub mod outbound;
 pub mod pending;
 pub mod stall;
 pub mod stream;

@@ -151,6 +151,18 @@ pub fn session_certificate() -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     Ok((certificate.der().to_vec(), key.serialize_der()))
 }
 
+/// Debian's ca-certificates.
+pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The authorities of a PEM file.
+pub fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
 /// Whom a client takes for the server it meant.
 #[derive(Debug, Clone)]
 pub enum Trust {
@@ -163,11 +175,7 @@ pub enum Trust {
 impl Trust {
     /// Trusts the authorities of a PEM file.
     pub fn from_authorities(path: &Path) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in read_certificates(path)? {
-            roots.add(certificate)?;
-        }
-        Ok(Self::Roots(Arc::new(roots)))
+        Ok(Self::Roots(Arc::new(authorities(path)?)))
     }
 
     /// A configuration for clients of these application protocols.

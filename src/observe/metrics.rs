@@ -88,6 +88,14 @@ pub struct Metrics {
     pub config_reload_failures: IntCounter,
     /// Frames of sound that could not be converted.
     pub transcode_errors: IntCounter,
+    /// 1 while the hook is left alone because it doesn't answer.
+    pub hook_breaker_open: IntGauge,
+    /// Notices that wait for the hook.
+    pub hook_notices_queued: IntGauge,
+    /// Notices that the hook was never told.
+    pub hook_notices_dropped: IntCounter,
+    hook_calls: IntCounterVec,
+    hook_seconds: HistogramVec,
     transcoders: IntGauge,
     delivery_seconds: HistogramVec,
     publishers: IntGaugeVec,
@@ -133,6 +141,11 @@ impl Metrics {
                 "New configurations that were of no use.",
             ),
             transcode_errors: counter(r, "transcode_errors_total", "Frames of sound that could not be converted."),
+            hook_breaker_open: gauge(r, "hook_breaker_open", "1 while the hook is left alone: it gave no answers."),
+            hook_notices_queued: gauge(r, "hook_notices_queued", "Notices that wait for the hook."),
+            hook_notices_dropped: counter(r, "hook_notices_dropped_total", "Notices that the hook was never told."),
+            hook_calls: counters(r, "hook_calls_total", "Calls to the hook.", &["hook", "result"]),
+            hook_seconds: histograms(r, "hook_seconds", "Time of a call to the hook.", &["hook"], DELIVERY_BUCKETS),
             transcoders: gauge(r, "transcoders", "Streams whose sound is being converted to another codec."),
             task_panics: counter(r, "task_panics_total", "Tasks that have panicked."),
             delivery_seconds: histograms(
@@ -177,6 +190,12 @@ impl Metrics {
     /// Counts the end of a session. The reason is a constant of the code, so that labels stay bounded.
     pub fn session_ended(&self, protocol: Protocol, reason: &'static str) {
         self.sessions.with_label_values(&[protocol.as_str(), reason]).inc();
+    }
+
+    /// Counts a call to the hook, a question or a notice. Both words are constants of the code.
+    pub fn hook_call(&self, hook: &'static str, result: &'static str, took: Duration) {
+        self.hook_calls.with_label_values(&[hook, result]).inc();
+        self.hook_seconds.with_label_values(&[hook]).observe(took.as_secs_f64());
     }
 
     /// Counts something refused at a bound of `limits.rs` or at a rule.

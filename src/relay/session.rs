@@ -131,6 +131,8 @@ struct Peer {
     edge: Option<Grant>,
     /// The streams it reads; as many at most as it has subscriptions.
     watching: Mutex<HashMap<StreamName, Weak<Watched>>>,
+    /// Held while it is asked whether he may read one, so that it is asked once.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// A stream that a peer reads, and what lets him.
@@ -148,7 +150,8 @@ pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, pla
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
     let link = Arc::new(Link::new(session));
-    let peer = Peer { relay, link, target, address, edge: grant, watching: Mutex::default() };
+    let peer =
+        Peer { relay, link, target, address, edge: grant, watching: Mutex::default(), asking: Default::default() };
     tracing::info!(peer = %address, edge, path = peer.target.prefix, "moq session began");
     let ended = peer.serve(stop).await;
     peer.link.session.close(ended.code(), ended.to_string().as_bytes());
@@ -266,16 +269,17 @@ impl Peer {
         if let Some(watched) = self.watched(name) {
             return Some(watched);
         }
+        let _asking = self.asking.lock().await;
+        // Another of his subscriptions may have been let in meanwhile.
+        if let Some(watched) = self.watched(name) {
+            return Some(watched);
+        }
         let (peer, secret) = (self.address, self.target.token.as_deref());
         let asked = Asked { action: Action::Play, stream: name, protocol: Protocol::Moq, peer, secret };
         let grant = match &self.edge {
             Some(grant) => grant.clone(),
             None => self.relay.access.ask(asked).await.ok()?,
         };
-        // Another of his subscriptions may have been let in meanwhile.
-        if let Some(watched) = self.watched(name) {
-            return Some(watched);
-        }
         let watched = Arc::new(Watched { viewer: self.relay.hub.view(name).ok()?, grant });
         self.watching.lock().insert(name.clone(), Arc::downgrade(&watched));
         Some(watched)

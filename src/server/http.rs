@@ -32,7 +32,7 @@ pub(super) fn viewer_routes(
     let flv = Flv {
         hub: node.hub.clone(),
         egress,
-        access: node.auth.clone(),
+        access: node.access.clone(),
         metrics: node.metrics.clone(),
         wait_publisher: node.config.hub.wait_publisher(),
     };

@@ -30,7 +30,7 @@ use crate::{
     limits,
     media::StreamName,
     net::{
-        access::{Access, Action, Asked, Denied, Grant, GrantOver},
+        access::{Action, Asked, Denied, Grant, GrantOver},
         pending::Place,
         stream::Stream,
     },
@@ -201,8 +201,9 @@ async fn authorise_publish(
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
     let key = request.query.get("key").unwrap_or_default();
-    let Ok(grant) = ask(node, Action::Publish, &name, peer, Some(&key)).await else {
-        return link.refuse(PUBLISH_BAD_NAME, WRONG_KEY).await;
+    let grant = match ask(node, Action::Publish, &name, peer, Some(&key)).await {
+        Ok(grant) => grant,
+        Err(denied) => return link.refuse(PUBLISH_BAD_NAME, why(denied, WRONG_KEY)).await,
     };
     if name.is_global() {
         return link.refuse(PUBLISH_BAD_NAME, "that name stands for all rooms").await;
@@ -223,7 +224,16 @@ async fn ask(
     peer: SocketAddr,
     secret: Option<&str>,
 ) -> Result<Grant, Denied> {
-    node.auth.ask(Asked { action, stream, protocol: Protocol::Rtmp, peer, secret }).await
+    node.access.ask(Asked { action, stream, protocol: Protocol::Rtmp, peer, secret }).await
+}
+
+/// What he is told; `wrong` of his key or token.
+fn why(denied: Denied, wrong: &'static str) -> &'static str {
+    match denied {
+        Denied::NoSecret | Denied::Wrong => wrong,
+        Denied::Refused => REFUSED,
+        Denied::Undecided => UNDECIDED,
+    }
 }
 
 async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: TagIngest, grant: Grant) {
@@ -321,8 +331,9 @@ async fn authorise_play(
         return link.refuse(PLAY_NOT_FOUND, NOBODY).await;
     }
     let token = request.query.get("token");
-    let Ok(grant) = ask(node, Action::Play, &name, peer, token.as_deref()).await else {
-        return link.refuse(PLAY_FAILED, NEEDS_TOKEN).await;
+    let grant = match ask(node, Action::Play, &name, peer, token.as_deref()).await {
+        Ok(grant) => grant,
+        Err(denied) => return link.refuse(PLAY_FAILED, why(denied, NEEDS_TOKEN)).await,
     };
     match node.hub.view(&name) {
         Ok(viewer) => Ok((viewer, grant)),
@@ -540,6 +551,8 @@ const EDGE: &str = "this node is an edge: publish to the origin";
 const FULL: &str = "this node has no room for another stream";
 const NEEDS_TOKEN: &str = "playing this stream needs a token";
 const GOING: &str = "this server is going down: connect again";
+const REFUSED: &str = "refused: the backend says no";
+const UNDECIDED: &str = "nobody can decide on this now: try again later";
 const REPLACED: &str = "a newer publisher took the stream over";
 const NOBODY: &str = "nobody publishes this stream";
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::StartError;
 use crate::{
     config,
-    net::tls::{Identity, TlsError, Trust},
+    net::tls::{Identity, SYSTEM_AUTHORITIES, TlsError, Trust},
     relay::{Relay, Upstream},
 };
 
@@ -41,6 +41,3 @@ pub(super) fn upstream(config: &config::Upstream, relay: &Arc<Relay>) -> Result<
         .collect();
     Ok(Some(Upstream::new(relay.clone(), urls, trust)))
 }
-
-/// Debian's ca-certificates.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -168,16 +168,20 @@ impl Ask {
         })
     }
 
-    /// Before anything of the request's body is read.
-    async fn authorise(&self, kind: Kind, stream: &StreamName) -> Refused<Grant> {
+    /// Before anything of the request's body is read. Of a session that is there already the hook has decided.
+    async fn authorise(&self, kind: Kind, stream: &StreamName, access: &dyn Access) -> Refused<Grant> {
         let (action, protocol) = match kind {
             Kind::Publish => (Action::Publish, Protocol::Whip),
             Kind::Play => (Action::Play, Protocol::Whep),
         };
         let secret = self.secret(kind);
         let asked = Asked { action, stream, protocol, peer: self.from, secret: secret.as_deref() };
-        let denied = |denied: Denied| refuse(StatusCode::UNAUTHORIZED, denied.to_string());
-        self.shard.node.auth.ask(asked).await.map_err(denied)
+        let denied = |denied: Denied| match denied {
+            Denied::NoSecret | Denied::Wrong => refuse(StatusCode::UNAUTHORIZED, denied.to_string()),
+            Denied::Refused => refuse(StatusCode::FORBIDDEN, denied.to_string()),
+            Denied::Undecided => refuse(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()),
+        };
+        access.ask(asked).await.map_err(denied)
     }
 
     async fn offer(&self, kind: Kind, body: Body) -> Refused<Offer> {
@@ -210,7 +214,7 @@ impl Ask {
         if node.config.role == NodeRole::Edge {
             return Err(refuse(StatusCode::FORBIDDEN, "this node is an edge: publish at its origin"));
         }
-        let grant = self.authorise(kind, &name).await?;
+        let grant = self.authorise(kind, &name, &*self.shard.node.access).await?;
         let query = self.query(kind);
         let offer = self.offer(kind, body).await?;
         let place = self.place(kind)?;
@@ -225,7 +229,7 @@ impl Ask {
     async fn play(self, body: Body) -> Refused<Response> {
         let (kind, name) = (Kind::Play, self.name()?);
         let (shard, node) = (&self.shard, &self.shard.node);
-        let grant = self.authorise(kind, &name).await?;
+        let grant = self.authorise(kind, &name, &*self.shard.node.access).await?;
         let query = self.query(kind);
         let offer = self.offer(kind, body).await?;
         let viewer = node.hub.view(&name);
@@ -265,7 +269,7 @@ impl Ask {
     }
 
     async fn delete(self, kind: Kind, (_, resource): (ResourceId, Resource)) -> Refused<Response> {
-        self.authorise(kind, &resource.name).await?;
+        self.authorise(kind, &resource.name, &*self.shard.node.auth).await?;
         // A session that doesn't listen any more is gone already.
         let _ = resource.commands.send(Command::Close).await;
         Ok(StatusCode::OK.into_response())
@@ -273,7 +277,7 @@ impl Ask {
 
     /// Candidates of the peer: nothing to do, because he comes to us. A restart is not offered.
     async fn patch(self, kind: Kind, (_, resource): (ResourceId, Resource), body: Body) -> Refused<Response> {
-        self.authorise(kind, &resource.name).await?;
+        self.authorise(kind, &resource.name, &*self.shard.node.auth).await?;
         if !self.is_type(whip::FRAGMENT) {
             let why = "a fragment's type is application/trickle-ice-sdpfrag";
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
@@ -292,7 +296,7 @@ impl Ask {
 
     /// Events for players that have no data channel.
     async fn events(self, (_, resource): (ResourceId, Resource)) -> Refused<Response> {
-        self.authorise(Kind::Play, &resource.name).await?;
+        self.authorise(Kind::Play, &resource.name, &*self.shard.node.auth).await?;
         let (sender, receiver) = mpsc::channel(limits::EVENTS_PENDING_MAX);
         let gone = |_| refuse(StatusCode::NOT_FOUND, "no such session");
         resource.commands.send(Command::Events(sender)).await.map_err(gone)?;
