@@ -30,7 +30,9 @@ fn the_shipped_file_is_the_defaults() {
 #[test]
 fn the_shipped_file_writes_every_key() {
     // `Url`'s own Debug would add its parts.
-    let config = Config { upstream: Upstream { urls: Vec::new(), ..with_everything().upstream }, ..with_everything() };
+    let everything = with_everything();
+    let upstream = Upstream { urls: Vec::new(), ..everything.upstream };
+    let config = Config { upstream, hooks: Hooks { url: None, ..everything.hooks }, ..everything };
     let debug = format!("{config:#?}");
     let keys: Vec<&str> = debug.lines().filter_map(|line| Some(line.trim().split_once(": ")?.0)).collect();
     let lines: Vec<&str> = SHIPPED.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
@@ -61,6 +63,19 @@ fn the_placeholders_of_the_shipped_file_are_legal() {
     assert_eq!(config.upstream.urls.len(), 2);
     assert_eq!(config.auth.token[0].roles, [TokenRole::EventsWrite, TokenRole::ApiRead]);
     assert_eq!(config.auth.publish[0].prefix, "live");
+}
+
+#[test]
+fn hooks_go_to_public_addresses_unless_told_otherwise_and_are_signed() {
+    let hooks = |text: &str| problems(&format!("{DATA_DIR}[hooks]\n{text}"));
+    let local = hooks("url = \"http://10.0.0.7/hook\"\n");
+    let keys: Vec<_> = local.iter().map(|(line, key, _)| (*line, key.as_str())).collect();
+    assert_eq!(keys, [(Some(3), "hooks.url"), (Some(2), "hooks.secret_file")]);
+    let named = hooks("url = \"http://10.0.0.7/hook\"\nallow = [\"10.0.0.0/8\"]\n");
+    assert_eq!(named.iter().map(|problem| problem.1.as_str()).collect::<Vec<_>>(), ["hooks.secret_file"]);
+    assert_eq!(hooks("notify = [\"publish\"]\n")[0].1, "hooks.url");
+    assert_eq!(hooks("timeout_ms = 2001\n")[0].1, "hooks.timeout_ms");
+    assert_eq!(hooks("notify = [\"everything\"]\n")[0].1, "hooks.notify[0]");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod api;
+mod backend;
 mod cluster;
 mod dev;
 mod flv;
@@ -14,6 +15,7 @@ mod viewer;
 mod webrtc;
 
 pub(crate) use api::{Api, Reply};
+pub(crate) use backend::{Backend, Mood};
 pub(crate) use cluster::{Cluster, hawker, status};
 pub(crate) use dev::{Dev, Node, Ports};
 pub(crate) use flv::{Carried, FlvViewer, Seen};

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(queue.push(notice("interrupted", false), 3, 1000), 1);
         assert_eq!(queue.push(notice("resumed", false), 3, 1000), 1);
         assert_eq!(queue.push(notice("unpublish", false), 3, 1000), 1, "no viewer's is left");
-        assert_eq!(queue.push(notice("a longer one", false), 3, 30), 2, "bytes count as well");
+        assert_eq!(queue.push(notice("a longer one", false), 3, 25), 2, "bytes count as well");
         let left: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|notice| notice.body).collect();
         assert_eq!(left, ["unpublish", "a longer one"]);
         assert_eq!(queue.bytes, 0);

@@ -1,0 +1,148 @@
+//! The operator's backend, as hooks call it: it answers as it is told to, and remembers what it was sent.
+
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Yes to questions, and notices are taken.
+    Willing,
+    /// No to questions.
+    Unwilling,
+    /// Not at all.
+    Hanging,
+    /// With a server's error.
+    Failing,
+    /// With something that is not JSON.
+    Garbling,
+    /// With ten megabytes.
+    Endless,
+    /// With a yes that is a page.
+    Paging,
+    /// With the way to the metadata of a cloud.
+    Redirecting,
+}
+
+/// A small HTTP server. It is gone while stopped, and back on the same port.
+pub(crate) struct Backend {
+    runtime: Runtime,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+struct Shared {
+    mood: Mutex<Mood>,
+    calls: Mutex<Vec<Call>>,
+}
+
+/// What it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) body: Bytes,
+    pub(crate) json: Value,
+    pub(crate) signature: String,
+    /// It was answered with a 2xx.
+    pub(crate) taken: bool,
+}
+
+impl Backend {
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shared = Arc::new(Shared { mood: Mutex::new(Mood::Willing), calls: Mutex::default() });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let backend = Self { runtime, address, shared, server: Mutex::default() };
+        backend.come_back();
+        backend
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        *self.shared.mood.lock().unwrap() = mood;
+    }
+
+    /// Nobody listens any more, and all connections are closed.
+    pub(crate) fn go_away(&self) {
+        if let Some(server) = self.server.lock().unwrap().take() {
+            server.abort();
+            let _ = self.runtime.block_on(server);
+        }
+    }
+
+    pub(crate) fn come_back(&self) {
+        let routes = Router::new().route("/hook", post(answer)).with_state(self.shared.clone());
+        let listener = self.runtime.block_on(async { tokio::net::TcpListener::bind(self.address).await.unwrap() });
+        let server = self.runtime.spawn(async { axum::serve(listener, routes).await.unwrap() });
+        *self.server.lock().unwrap() = Some(server);
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// The questions so far.
+    pub(crate) fn questions(&self) -> Vec<Value> {
+        self.calls().into_iter().map(|call| call.json).filter(|json| json["hook"] == "decide").collect()
+    }
+
+    /// The notices that it took, in that order.
+    pub(crate) fn notices(&self) -> Vec<Value> {
+        let taken = self.calls().into_iter().filter(|call| call.taken).map(|call| call.json);
+        taken.filter(|json| json["hook"] == "notify").collect()
+    }
+
+    /// Waits until it has taken a notice of this action as the last of `count`.
+    pub(crate) fn wait_notices(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let notices = self.notices();
+            if notices.len() >= count {
+                return notices;
+            }
+            assert!(Instant::now() < deadline, "{count} notices expected: {notices:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mood = *shared.mood.lock().unwrap();
+    let signature = headers["hawker-signature"].to_str().unwrap().to_owned();
+    let json = serde_json::from_slice(&body).unwrap();
+    let taken = matches!(mood, Mood::Willing | Mood::Unwilling);
+    shared.calls.lock().unwrap().push(Call { body, json, signature, taken });
+    let json = |text: &'static str| ([(header::CONTENT_TYPE, "application/json")], text).into_response();
+    match mood {
+        Mood::Willing => json(r#"{"allow":true}"#),
+        Mood::Unwilling => json(r#"{"allow":false,"reason":"not today"}"#),
+        Mood::Hanging => pending().await,
+        Mood::Failing => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Mood::Garbling => json("{\"allow\":tru\0"),
+        Mood::Endless => ([(header::CONTENT_TYPE, "application/json")], vec![b' '; 10_000_000]).into_response(),
+        Mood::Paging => ([(header::CONTENT_TYPE, "text/html")], r#"{"allow":true}"#).into_response(),
+        Mood::Redirecting => {
+            (StatusCode::FOUND, [(header::LOCATION, "http://169.254.169.254/latest/")]).into_response()
+        }
+    }
+}
