@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput};
 use hawker::{
     clock::{self, Instant},
     egress::{BFrames, Egress, Playback},
-    hub::{Hub, Merge, Publisher, Settings},
+    hub::{Hub, Merge, Patience, Publisher, Settings},
     media::{Codec, Frame, Item, Scalar, StreamName, TrackKind, Tracks, VideoConfig},
     proto::{
         flv::{self, FlvReader, TagBody, script, tag},
@@ -278,7 +278,7 @@ impl Watching {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let entered = runtime.enter();
         let (settings, merge) = (Settings::default(), Merge { audio: Duration::ZERO, all: Duration::ZERO });
-        let egress = Egress::new(&settings, i64::MAX, merge, CancellationToken::new(), None);
+        let egress = Egress::new(&settings, Patience::new(Duration::MAX), merge, CancellationToken::new(), None);
         let (hub, name) = (Hub::new(settings, None), "live/room".parse().expect("a name"));
         let mut publisher = hub.publish(&name).expect("slot");
         let video = VideoConfig { codec: Codec::Vp8, description: Bytes::new(), width: 1280, height: 720 };

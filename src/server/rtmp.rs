@@ -366,7 +366,7 @@ async fn play(
     }
     let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
     let end = tokio::select! {
-        end = play_on(link, &mut session, &mut log) => end,
+        end = play_on(node, link, &mut session, &mut log) => end,
         over = grant.over() => over.into(),
     };
     log.ends(end.label());
@@ -379,7 +379,7 @@ async fn play(
     link.close().await;
 }
 
-async fn play_on(link: &mut Link, session: &mut Session, log: &mut SessionLog) -> End {
+async fn play_on(node: &Node, link: &mut Link, session: &mut Session, log: &mut SessionLog) -> End {
     if let Err(error) = link.session.accept_play() {
         return error.into();
     }

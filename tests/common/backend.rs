@@ -4,6 +4,7 @@ use std::{
     future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use axum::{
     routing::post,
 };
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +42,9 @@ pub(crate) enum Mood {
 
 /// A small HTTP server. It is gone while stopped, and back on the same port.
 pub(crate) struct Backend {
-    runtime: Runtime,
     address: SocketAddr,
     shared: Arc<Shared>,
-    server: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    server: Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
 }
 
 struct Shared {
@@ -64,12 +64,11 @@ pub(crate) struct Call {
 
 impl Backend {
     pub(crate) fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared { mood: Mutex::new(Mood::Willing), calls: Mutex::default() });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let backend = Self { runtime, address, shared, server: Mutex::default() };
+        let backend = Self { address, shared, server: Mutex::default() };
         backend.come_back();
         backend
     }
@@ -84,17 +83,28 @@ impl Backend {
 
     /// Nobody listens any more, and all connections are closed.
     pub(crate) fn go_away(&self) {
-        if let Some(server) = self.server.lock().unwrap().take() {
-            server.abort();
-            let _ = self.runtime.block_on(server);
+        if let Some((stop, server)) = self.server.lock().unwrap().take() {
+            stop.cancel();
+            server.join().unwrap();
         }
     }
 
     pub(crate) fn come_back(&self) {
-        let routes = Router::new().route("/hook", post(answer)).with_state(self.shared.clone());
-        let listener = self.runtime.block_on(async { tokio::net::TcpListener::bind(self.address).await.unwrap() });
-        let server = self.runtime.spawn(async { axum::serve(listener, routes).await.unwrap() });
-        *self.server.lock().unwrap() = Some(server);
+        let (address, shared, stop) = (self.address, self.shared.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
+        // Its connections end with the runtime.
+        let serve = move || {
+            runtime.block_on(async {
+                let routes = Router::new().route("/hook", post(answer)).with_state(shared);
+                tokio::select! {
+                    served = async { axum::serve(listener, routes).await } => served.unwrap(),
+                    () = stopped.cancelled() => {}
+                }
+            });
+        };
+        *self.server.lock().unwrap() = Some((stop, thread::spawn(serve)));
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -123,6 +133,12 @@ impl Backend {
             assert!(Instant::now() < deadline, "{count} notices expected: {notices:#?}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.go_away();
     }
 }
 

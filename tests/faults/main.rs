@@ -2,9 +2,5 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod lifecycle;
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
-#[path = "../common/mod.rs"]
-mod common;
 mod hooks;
+mod lifecycle;

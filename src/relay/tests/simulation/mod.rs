@@ -9,6 +9,7 @@ mod viewer;
 
 use std::{env, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -24,8 +25,8 @@ use self::{
 use super::Doors;
 use crate::{
     clock::{self, Instant, simulated},
-    hub::{At, Hub, Origin, Publisher, Settings},
-    media::{AudioConfig, Codec, Frame, Signer, StreamName, TrackKind, Tracks, VideoConfig},
+    hub::{At, Hub, Origin, Patience, Publisher, Settings},
+    media::{AudioConfig, Codec, Frame, Keys, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         tls::{Identity, Trust},
         udp,
@@ -293,13 +294,19 @@ impl World {
     /// Starts a node with a viewer at it.
     fn start(&mut self, place: Place) {
         let hub = Hub::new(Settings::default(), (place == ORIGIN).then(|| self.origin.clone()));
-        let keys = Arc::new(Signer::from_seed(&[7; 32]).public().into());
-        let mut relay = Relay::new(hub.clone(), Arc::new(Doors), Metrics::new(0, true), keys, Duration::from_secs(2));
+        let keys = Arc::new(ArcSwap::from_pointee(Keys::from(Signer::from_seed(&[7; 32]).public())));
+        let mut relay = Relay::new(
+            hub.clone(),
+            Arc::new(Doors),
+            Metrics::new(0, true),
+            keys,
+            Patience::new(Duration::from_secs(2)),
+        );
         Arc::get_mut(&mut relay).expect("nobody else has it").runtime = self.network.runtime(place);
         let socket = udp::bind("MoQ", ([127, 0, 0, 1], 0).into(), 1).expect("a port").remove(0);
         let listener = listen(relay.clone(), socket, server_config(&self.identity).expect("a configuration"));
         let stop = CancellationToken::new();
-        task::spawn("listener", listener.expect("a listener").run(stop.clone()));
+        task::spawn("listener", listener.expect("a listener").run(stop.clone(), stop.clone()));
         let upstreams = match place {
             ORIGIN => vec![],
             NEAR => vec![url(ORIGIN, "/?token=edge")],
