@@ -52,7 +52,9 @@ const GROUP_TICKS: u32 = 25;
 /// Trouble, then calm; this often.
 const ROUNDS: u32 = 3;
 const TROUBLE: Duration = Duration::from_secs(8);
-const CALM: Duration = Duration::from_secs(10);
+const CALM: Duration = Duration::from_secs(6);
+/// After so long every event that was accepted has reached everybody.
+const SETTLE: Duration = Duration::from_secs(4);
 /// After trouble, each viewer has new frames again within this time: an edge notices that its upstream is gone after
 /// 2 s, tries others for up to 1.5 s each, pauses for up to 2 s, and one behind it may do the same after it.
 const RECOVERY_MAX: Duration = Duration::from_secs(8);
@@ -106,6 +108,8 @@ struct World {
     accepted: Vec<(Instant, String)>,
     /// How often `FAR` was killed.
     restarts: usize,
+    /// No more events for now.
+    quiet: bool,
     next_tick: Instant,
 }
 
@@ -124,6 +128,7 @@ impl World {
             guest: Arc::default(),
             accepted: Vec::new(),
             restarts: 0,
+            quiet: false,
             next_tick: clock::now(),
         };
         for place in [ORIGIN, NEAR, FAR] {
@@ -150,6 +155,9 @@ impl World {
             acts.for_each(|(_, act)| self.act(act));
             self.recover(round, &plan).await;
             self.pass(CALM).await;
+            self.quiet = true;
+            self.pass(SETTLE).await;
+            self.quiet = false;
             self.check(round, lossy, &plan);
         }
     }
@@ -181,14 +189,16 @@ impl World {
             assert_eq!(self.state(place), state, "round {round}: the room at {place} after {plan:?}");
             let joined = seat.joined.expect("he has frames");
             // Their commits take no time here, but the frame that they go with comes later.
-            let promised = self.accepted.iter().filter(|(at, _)| *at > joined && at.elapsed() > CALM / 2);
+            let promised = self.accepted.iter().filter(|(at, _)| *at > joined);
             let missing: Vec<_> = promised.filter(|(_, id)| !seat.has(id)).map(|(at, id)| (at.elapsed(), id)).collect();
             assert!(
                 lossy || missing.is_empty(),
                 "round {round}: events that {place} lacks: {missing:?} after {plan:?}"
             );
-            for other in &self.seats {
-                assert_eq!(seat.shared(other), other.shared(seat), "round {round}: at {place} and {}", other.place);
+            // An origin that comes back after a crash may repeat, in another order, what edges had got already.
+            for other in self.seats.iter().filter(|_| !lossy) {
+                let with = other.place;
+                assert_eq!(seat.shared(other), other.shared(seat), "round {round}: {place}, {with}: {plan:?}");
             }
         }
         let guest = self.guest.lock();
@@ -198,6 +208,7 @@ impl World {
         drop(guest);
         // What was checked need not be checked again.
         self.accepted.clear();
+        self.seats.iter_mut().for_each(|seat| seat.events.clear());
     }
 
     /// The keyed state of the room as a node knows it: the event that set each key.
@@ -227,7 +238,7 @@ impl World {
         if let Some(anchor) = &mut self.anchor {
             anchor.push();
         }
-        if self.rng.random_bool(0.06) {
+        if !self.quiet && self.rng.random_bool(0.06) {
             self.post().await;
         }
         self.seats.iter_mut().for_each(Seat::read);

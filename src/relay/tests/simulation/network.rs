@@ -30,7 +30,7 @@ pub(super) type Place = u8;
 pub(super) const PORT: u16 = 4443;
 
 /// The way between two nodes, the same in both directions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Link {
     pub(super) cut: bool,
     /// Of a datagram, to get lost.
@@ -40,6 +40,16 @@ pub(super) struct Link {
     pub(super) jitter: Duration,
     /// Of a datagram, to come twice.
     pub(super) repeat: f64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cut, loss, delay, jitter, repeat } = self;
+        match cut {
+            true => write!(f, "cut"),
+            false => write!(f, "{loss:.2} lost, {delay:?} + {jitter:?}, {repeat:.2} repeated"),
+        }
+    }
 }
 
 impl Link {
