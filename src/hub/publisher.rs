@@ -138,6 +138,11 @@ impl Publisher {
         })
     }
 
+    /// Keeps an event of before `group` for nodes that come here and lack it. Those who watch here don't get it.
+    pub fn remember(&mut self, event: Arc<Event>, group: u64) -> Result<(), Replaced> {
+        self.with_line(|stream, _, _| stream.ring().remember(Item::Event(event), group.saturating_sub(1)))
+    }
+
     /// Ends the stream: the publisher said that he is done.
     pub fn end(self) {
         self.hub.end_session(&self.stream, self.generation);

@@ -121,6 +121,9 @@ struct Inner<T> {
     closed: bool,
 }
 
+/// The index of events that no reader here is owed.
+const REMEMBERED: u64 = 0;
+
 /// A bounded line with one producer and many [`Cursor`]s.
 pub struct Ring<T> {
     inner: RwLock<Inner<T>>,
@@ -133,7 +136,7 @@ impl<T: Entry> Ring<T> {
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let inner = Inner {
             slots: VecDeque::new(),
-            first: 0,
+            first: REMEMBERED + 1,
             bytes: 0,
             starts: VecDeque::new(),
             heads: VecDeque::new(),
@@ -152,6 +155,16 @@ impl<T: Entry> Ring<T> {
     pub fn push(&self, entry: T, group: u64) {
         self.append(entry, group, clock::now());
         self.wake();
+    }
+
+    /// Keeps an event of `group`, from before all that the ring holds, for [`Ring::recent_events`] alone.
+    pub(super) fn remember(&self, event: T, group: u64) {
+        let mut inner = self.inner.write();
+        inner.event_bytes += event.bytes();
+        let after_us = inner.dts_us;
+        let behind = inner.events.partition_point(|kept| kept.index == REMEMBERED);
+        inner.events.insert(behind, Kept { index: REMEMBERED, event, group, after_us });
+        inner.enforce(self.bounds);
     }
 
     /// Appends an entry that entered the hub at `entered`. Readers see it when they look; they are not woken.
@@ -224,6 +237,10 @@ impl<T: Entry> Inner<T> {
         let dts_us = entry.dts_us();
         let after_us = self.dts_us;
         self.dts_us = dts_us.or(self.dts_us);
+        if after_us.is_none() {
+            // What was there before the first time has that.
+            self.events.iter_mut().for_each(|kept| kept.after_us = dts_us);
+        }
         match entry.kind() {
             EntryKind::Head => self.heads.push_back((index, entry.clone())),
             EntryKind::Event => {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::{self, Instant},
     hub::{Publisher, Replaced, Stream},
-    limits::MOQ_EVENT_IDS_MAX,
+    limits::{EVENTS_PENDING_MAX, MOQ_EVENT_IDS_MAX},
     media::{Data, Event, Frame, Head, Item, Room, StreamName, TrackKind},
     proto::moq::{
         container::read_legacy,
@@ -184,6 +184,10 @@ struct Sink<'a> {
     audio_start: Option<u64>,
     /// The line here has frames, or is about to: of this session or of an earlier one.
     begun: bool,
+    /// The group whose first frame came last.
+    group: Option<u64>,
+    /// Events of the group behind it: what that recaps is older, though it comes later.
+    early: Vec<(u64, Item)>,
     /// The room that was told last.
     room: Arc<Room>,
     /// An event was not taken, and the log knows.
@@ -192,11 +196,22 @@ struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher) -> Self {
-        let (line, audio) = (Reorder::new(PATIENCE), Reorder::new(PATIENCE));
         let begun = mirror.state.lock().1.has_frames();
-        let (interleave, has_video, audio_start) = (Interleave::default(), true, None);
-        let (room, warned) = (Arc::default(), false);
-        Self { mirror, relay, publisher, line, audio, interleave, has_video, audio_start, begun, room, warned }
+        Self {
+            mirror,
+            relay,
+            publisher,
+            line: Reorder::new(PATIENCE),
+            audio: Reorder::new(PATIENCE),
+            interleave: Interleave::default(),
+            has_video: true,
+            audio_start: None,
+            begun,
+            group: None,
+            early: Vec::new(),
+            room: Arc::default(),
+            warned: false,
+        }
     }
 
     /// Runs until the line ends.
@@ -249,7 +264,7 @@ impl<'a> Sink<'a> {
                 // A frame that comes too late is lost; an event never is.
                 match late {
                     Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
-                    Err(LineItem::Recap(event)) => self.recap(now, group, event),
+                    Err(LineItem::Recap(event)) => self.recap(now, group, event)?,
                     Err(LineItem::Item(_) | LineItem::BadEvent(_)) | Ok(()) => {}
                 }
             }
@@ -301,7 +316,7 @@ impl<'a> Sink<'a> {
         while let Some((group, item)) = self.line.poll_item(now) {
             match item {
                 LineItem::Item(item) => self.line_item(now, group, item),
-                LineItem::Recap(event) => self.recap(now, group, event),
+                LineItem::Recap(event) => self.recap(now, group, event)?,
                 LineItem::BadEvent(_) => {}
             }
         }
@@ -319,8 +334,14 @@ impl<'a> Sink<'a> {
     fn line_item(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
             Item::Head(head) => self.has_video = head.tracks.video.is_some(),
+            Item::Event(_) if self.group != Some(group) && self.early.len() < EVENTS_PENDING_MAX => {
+                return self.early.push((group, item));
+            }
             Item::Frame(frame) => {
-                self.begun = true;
+                (self.begun, self.group) = (true, Some(group));
+                for (group, event) in std::mem::take(&mut self.early) {
+                    self.interleave.handle_line(now, group, event);
+                }
                 if self.has_video {
                     self.audio_start.get_or_insert(audio_group(frame.dts_us));
                 }
@@ -330,15 +351,15 @@ impl<'a> Sink<'a> {
         self.interleave.handle_line(now, group, item);
     }
 
-    /// An event from before this group. Before the first frame here there was nobody to miss it; later on, whoever
-    /// doesn't have it lost it, with a session or with a group that hangs.
-    fn recap(&mut self, now: Instant, group: u64, event: Arc<Event>) {
-        let item = Item::Event(event);
+    /// An event from before this group. Before the first frame here there was nobody to miss it, but edges that come
+    /// here from elsewhere may have; later on, whoever doesn't have it lost it, with a session or with a group.
+    fn recap(&mut self, now: Instant, group: u64, event: Arc<Event>) -> Result<(), Replaced> {
         if self.begun {
-            self.interleave.handle_line(now, group, item);
-        } else {
-            self.mirror.state.lock().1.is_new(&item);
+            self.interleave.handle_line(now, group, Item::Event(event));
+        } else if self.mirror.state.lock().1.is_new_event(&event) {
+            self.publisher.remember(event, group)?;
         }
+        Ok(())
     }
 
     fn push(&mut self, item: Item, group: u64) -> Result<(), Replaced> {

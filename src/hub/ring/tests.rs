@@ -219,3 +219,26 @@ proptest! {
         prop_assert_eq!(next_frame, frames + 1);
     }
 }
+
+#[test]
+fn what_is_remembered_is_told_to_other_nodes_and_to_no_reader_here() {
+    let ring = ring(3);
+    ring.remember(Event(1), 0);
+    ring.remember(Event(2), 0);
+    let mut cursor = ring.cursor(Some(1000));
+    ring.push(Head(1), 1);
+    push(&ring, [Start(1), Event(3), Follow(2)]);
+    assert_eq!(
+        drain(&mut cursor),
+        [Read::Entry { entry: Head(1), group: 1 }]
+            .into_iter()
+            .chain(entries([Start(1), Event(3), Follow(2)]))
+            .collect::<Vec<_>>()
+    );
+    push(&ring, [Follow(3), Start(4), Start(90)]);
+    let told = drain(&mut cursor);
+    assert!(!told.iter().any(|read| matches!(read, Read::Entry { entry: Event(_), .. })), "{told:?}");
+    assert_eq!(ring.recent_events(1, 0), [Event(1), Event(2), Event(3)]);
+    assert_eq!(ring.recent_events(1, 1001), [Event(3)], "they are as old as the first frame");
+    assert_eq!(ring.recent_events(1, 2001), []);
+}
