@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
+use utoipa::ToSchema;
 
 use crate::secret::{Digest, Secret};
 
@@ -363,6 +364,10 @@ pub struct Auth {
     pub publish: Vec<PublishKey>,
     /// API, relay and play tokens.
     pub token: Vec<Token>,
+    /// Whose JWTs are believed.
+    pub jwt: Vec<JwtKey>,
+    /// Whose signed URLs are believed.
+    pub url: Vec<UrlKey>,
 }
 
 /// Who may watch without a token.
@@ -387,6 +392,9 @@ pub struct PublishKey {
     /// Its publisher may send events inside the stream: data messages and SEI (default false).
     #[serde(default)]
     pub events: bool,
+    /// Of several publishers of a stream the one with the highest is on air (default 0).
+    #[serde(default)]
+    pub priority: u8,
 }
 
 /// `[[auth.token]]`: a bearer token.
@@ -402,20 +410,93 @@ pub struct Token {
 }
 
 /// What a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum TokenRole {
+    /// Send a stream.
+    #[serde(rename = "publish")]
+    Publish,
+    /// Watch.
+    #[serde(rename = "play")]
+    Play,
+    /// Be an edge of this node.
+    #[serde(rename = "relay")]
+    Relay,
     /// Put events into a stream.
     #[serde(rename = "events:write")]
     EventsWrite,
     /// Read the API.
     #[serde(rename = "api:read")]
     ApiRead,
-    /// Be an edge of this node.
-    #[serde(rename = "relay")]
-    Relay,
-    /// Watch.
-    #[serde(rename = "play")]
+    /// Make and revoke keys and tokens.
+    #[serde(rename = "api:admin")]
+    ApiAdmin,
+}
+
+/// `[[auth.jwt]]`: a key that signs tokens of publishers and viewers (RFC 7519).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtKey {
+    /// The `kid` in the header of its tokens.
+    pub kid: String,
+    /// The one algorithm that it signs with, whatever a token says.
+    pub algorithm: JwtAlgorithm,
+    /// The public key, PEM; for HS256 the secret itself.
+    pub key_file: PathBuf,
+    /// What its tokens name as `aud`.
+    pub audience: String,
+    /// The streams it may open: a name, or a folder of names (default: all).
+    #[serde(default)]
+    pub prefix: String,
+    /// What its tokens may be for (default: only `play`).
+    #[serde(default = "only_play")]
+    pub actions: Vec<SignedAction>,
+}
+
+/// How a JWT is signed (RFC 7518 §3.1, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum JwtAlgorithm {
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// ECDSA over P-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// RSA, PKCS #1 v1.5.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// HMAC with SHA-256, by a secret that both sides know.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+/// `[[auth.url]]`: a secret that signs URLs, for CDNs that pull and encoders that push.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UrlKey {
+    /// The `kid` in its URLs.
+    pub kid: String,
+    /// The secret, at least 16 bytes.
+    pub secret_file: PathBuf,
+    /// The streams it may open: a name, or a folder of names (default: all).
+    #[serde(default)]
+    pub prefix: String,
+    /// What its URLs may be for (default: only `play`).
+    #[serde(default = "only_play")]
+    pub actions: Vec<SignedAction>,
+}
+
+/// What a JWT or a signed URL can be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignedAction {
+    /// Sending a stream.
+    Publish,
+    /// Watching one.
     Play,
+}
+
+fn only_play() -> Vec<SignedAction> {
+    vec![SignedAction::Play]
 }
 
 /// `[log]`

@@ -47,10 +47,37 @@ pub const AUTH_FAILURES_MAX: u32 = 10;
 pub const AUTH_FAILURES_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses whose failures are remembered; beyond it the oldest is forgotten.
 pub const AUTH_FAILURE_ADDRESSES_MAX: usize = 4096;
-/// A refused stream key is answered after at least this long …
+/// Failures at one stream or signing key, from wherever, within [`AUTH_FAILURES_WINDOW`]; from then on an address has
+/// one try instead of [`AUTH_FAILURES_MAX`]. Whoever has not failed is heard: nobody can lock out those who have the key.
+pub const AUTH_KEY_FAILURES_MAX: u32 = 30;
+/// A refused key or token is answered after at least this long …
 pub const AUTH_FAILURE_DELAY_MIN: Duration = Duration::from_millis(500);
 /// … and at most this long.
 pub const AUTH_FAILURE_DELAY_MAX: Duration = Duration::from_millis(2000);
+/// Refusals that wait for their answer; further ones are answered at once, so that guessing holds no more.
+pub const AUTH_DELAYED_MAX: usize = 1024;
+/// The same from one address: more than it has tries.
+pub const AUTH_DELAYED_PER_ADDRESS_MAX: usize = 16;
+
+// --- Keys and tokens --------------------------------------------------------------------------------
+
+/// Keys and tokens that the API keeps; more are refused with 507.
+pub const AUTH_KEYS_MAX: usize = 10_000;
+/// Revoked JWTs and their owners that the API remembers; more are refused with 507.
+pub const AUTH_REVOCATIONS_MAX: usize = 10_000;
+/// Longest note on a key; a longer one is refused.
+pub const AUTH_NOTE_BYTES_MAX: usize = 256;
+/// Longest JWT; a longer one is refused unread. It travels in an RTMP query, which is no longer.
+pub const AUTH_JWT_BYTES_MAX: usize = 4 * 1024;
+/// Longest `sub` or `jti` of a JWT, which its session remembers; a longer one is refused.
+pub const AUTH_CLAIM_BYTES_MAX: usize = 256;
+/// Longest `kid` of a JWT or a signed URL; a longer one is refused.
+pub const AUTH_KID_BYTES_MAX: usize = 64;
+/// JWTs that are remembered as rightly signed, so that a session's next question costs no signature; at more all are
+/// forgotten.
+pub const AUTH_VERIFIED_MAX: usize = 4096;
+/// Body of a request about keys; a larger one gets 413.
+pub const AUTH_BODY_BYTES_MAX: usize = 4 * 1024;
 
 // --- RTMP, before publish or play is accepted -------------------------------------------------------
 

@@ -30,7 +30,7 @@ use crate::{
     config::{Config, LoadError, Profile, Role},
     control::{
         api::{self, Api, MoqAddress},
-        auth::Auth,
+        auth::{Auth, KeyFileError},
         hooks::{HookError, Hooked, Hooks},
     },
     egress::Egress,
@@ -112,6 +112,9 @@ pub enum StartError {
     /// A file that the configuration names can't be read.
     #[error(transparent)]
     Config(#[from] LoadError),
+    /// A file with keys of publishers, viewers or callers can't be used.
+    #[error(transparent)]
+    Auth(#[from] KeyFileError),
     /// The keys of events can't be had.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -210,7 +213,7 @@ impl Node {
             reconnect_window: config.hub.reconnect_window(),
             linger: config.hub.linger(),
         };
-        let auth = Auth::new(&config.auth);
+        let auth = Auth::open(&config.auth, config.data_dir.as_deref())?;
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
         let hooks = Hooks::new(&config.hooks, metrics.clone())?;
         let access: Arc<dyn Access> = Hooked::new(auth.clone(), hooks.clone());

@@ -229,7 +229,7 @@ fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
     let mut config = node_config(Role::Origin, ports.origin);
     config.data_dir = Some(data.join("origin"));
     config.auth.publish =
-        vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish), events: true }];
+        vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish), events: true, priority: 0 }];
     config.auth.token = vec![
         api_token(keys),
         Token { prefix: String::new(), token_sha256: Digest::of(&keys.relay), roles: vec![TokenRole::Relay] },
@@ -248,7 +248,7 @@ fn edge_config(keys: &Keys, ports: &Ports, origin: &Server, event_keys: PathBuf)
 }
 
 fn api_token(keys: &Keys) -> Token {
-    let roles = vec![TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Play];
+    let roles = vec![TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::ApiAdmin, TokenRole::Play];
     Token { prefix: String::new(), token_sha256: Digest::of(&keys.api), roles }
 }
 

@@ -4,8 +4,13 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::Path};
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{Config, Problem, Role, TokenRole};
-use crate::net::{outbound::Reach, tls::Identity};
+use super::{Config, Problem, Role, SignedAction, TokenRole};
+use crate::{
+    limits,
+    media::StreamName,
+    net::{outbound::Reach, tls::Identity},
+    secret::Digest,
+};
 
 impl Config {
     /// Everything that is wrong with it; empty when it can be served.
@@ -186,11 +191,18 @@ impl Config {
     }
 
     fn check_auth(&self, found: &mut Problems) {
+        let nothing = Digest::of("");
         for (i, key) in self.auth.publish.iter().enumerate() {
             found.prefix(format!("auth.publish[{i}].prefix"), &key.prefix);
+            if key.key_sha256 == nothing {
+                found.add(format!("auth.publish[{i}].key_sha256"), HASH_OF_NOTHING);
+            }
         }
         for (i, token) in self.auth.token.iter().enumerate() {
             found.prefix(format!("auth.token[{i}].prefix"), &token.prefix);
+            if token.token_sha256 == nothing {
+                found.add(format!("auth.token[{i}].token_sha256"), HASH_OF_NOTHING);
+            }
             if token.roles.is_empty() {
                 found.add(format!("auth.token[{i}].roles"), "a token without a role opens nothing");
             }
@@ -201,8 +213,24 @@ impl Config {
                 );
             }
         }
+        let mut kids = Vec::new();
+        for (i, key) in self.auth.jwt.iter().enumerate() {
+            let at = format!("auth.jwt[{i}]");
+            found.signing_key(&at, &key.kid, &mut kids, &key.prefix, &key.actions);
+            found.readable(&format!("{at}.key_file"), &key.key_file);
+            if key.audience.is_empty() {
+                found.add(format!("{at}.audience"), "must name this service, as its tokens do in `aud`");
+            }
+        }
+        for (i, key) in self.auth.url.iter().enumerate() {
+            let at = format!("auth.url[{i}]");
+            found.signing_key(&at, &key.kid, &mut kids, &key.prefix, &key.actions);
+            found.readable(&format!("{at}.secret_file"), &key.secret_file);
+        }
     }
 }
+
+const HASH_OF_NOTHING: &str = "is the hash of nothing: was the file empty?";
 
 /// Two TCP addresses that one machine can't listen on at once. Port 0 takes any free port.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
@@ -235,9 +263,30 @@ impl Problems {
         }
     }
 
+    fn signing_key<'a>(
+        &mut self,
+        at: &str,
+        kid: &'a str,
+        kids: &mut Vec<&'a str>,
+        prefix: &str,
+        actions: &[SignedAction],
+    ) {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        if kid.is_empty() || kid.len() > limits::AUTH_KID_BYTES_MAX || !kid.bytes().all(legal) {
+            self.add(format!("{at}.kid"), format!("is 1 to {} of A-Z a-z 0-9 _ - .", limits::AUTH_KID_BYTES_MAX));
+        }
+        if kids.contains(&kid) {
+            self.add(format!("{at}.kid"), format!("{kid} is already taken"));
+        }
+        kids.push(kid);
+        self.prefix(format!("{at}.prefix"), prefix);
+        if actions.is_empty() {
+            self.add(format!("{at}.actions"), "a key without an action opens nothing");
+        }
+    }
+
     fn prefix(&mut self, key: String, prefix: &str) {
-        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if !prefix.is_empty() && !prefix.split('/').all(|s| !s.is_empty() && s.chars().all(legal)) {
+        if !prefix.is_empty() && prefix.parse::<StreamName>().is_err() {
             self.add(key, "is a stream name or a folder of names: A-Z a-z 0-9 _ - joined by '/', none at the ends");
         }
     }

@@ -249,7 +249,8 @@ impl Access for Hooked {
             let mut grant = self.access.ask(asked).await?;
             self.hooks.decide(asked, &mut grant).await?;
             if asked.action == Action::Play {
-                grant.held = Told::of(&self.hooks, asked).map(|told| Arc::new(told) as _);
+                let told = Told::of(&self.hooks, asked);
+                grant.held = Some(Arc::new((grant.held.take(), told)));
             }
             Ok(grant)
         }

@@ -1,6 +1,7 @@
 //! HTTP-FLV: `GET /<name>.flv`, the body a stream of tags without end.
 
 use std::{
+    collections::HashMap,
     io,
     mem::MaybeUninit,
     net::SocketAddr,
@@ -31,7 +32,7 @@ use crate::{
     limits,
     media::{StreamName, name::BadStreamName},
     net::{
-        access::{Access, Action, Asked, Denied, Grant},
+        access::{Access, Action, Asked, Denied, Grant, shown},
         http::Takeover,
         stream::Stream,
     },
@@ -57,26 +58,13 @@ pub fn router(flv: Arc<Flv>) -> Router {
     Router::new().route("/{*path}", get(play)).with_state(flv)
 }
 
-#[derive(serde::Deserialize)]
-struct PlayQuery {
-    token: Option<String>,
-    text: Option<String>,
-    sei: Option<String>,
-}
-
-impl PlayQuery {
-    fn extras(&self) -> Extras {
-        Extras::of(|key| if key == "text" { self.text.clone() } else { self.sei.clone() })
-    }
-}
-
 async fn play(
     State(flv): State<Arc<Flv>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Extension(takeover): Extension<Takeover>,
     method: Method,
     Path(path): Path<String>,
-    Query(query): Query<PlayQuery>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let refuse = |status: StatusCode, why: String| (status, format!("{why}\n")).into_response();
     let Some(name) = path.strip_suffix(".flv") else {
@@ -89,8 +77,10 @@ async fn play(
     if name.is_global() {
         return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
     }
-    let (action, protocol, secret) = (Action::Play, Carriage::Flv.protocol(), query.token.as_deref());
-    let grant = match flv.access.ask(Asked { action, stream: &name, protocol, peer, secret }).await {
+    let value = |key: &str| query.get(key).cloned();
+    let (action, protocol, secret) = (Action::Play, Carriage::Flv.protocol(), shown(Action::Play, value));
+    let asked = Asked { action, stream: &name, protocol, peer, secret: secret.as_deref() };
+    let grant = match flv.access.ask(asked).await {
         Ok(grant) => grant,
         Err(denied) => {
             flv.metrics.refused("play_denied");
@@ -111,7 +101,7 @@ async fn play(
     if method == Method::HEAD {
         return headers().into_response();
     }
-    let extras = query.extras();
+    let extras = Extras::of(value);
     match takeover.take(move |stream| serve(flv, viewer, grant, peer, extras, stream)).await {}
 }
 

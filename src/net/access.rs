@@ -54,6 +54,9 @@ pub enum Denied {
     /// What he shows doesn't open this stream, or his address has failed too often.
     #[error("this key or token doesn't open this stream")]
     Wrong,
+    /// It does, but as many are in with it as it is good for.
+    #[error("this key is in use for as many streams as it may be")]
+    Full,
     /// The operator's backend says no.
     #[error("refused: the backend says no")]
     Refused,
@@ -79,12 +82,27 @@ pub struct Grant {
     pub priority: u8,
     /// May put events into the stream that he publishes.
     pub events: bool,
+    /// What he may send at most, kbit/s.
+    pub bitrate_kbps_max: Option<u32>,
     /// When it ends by itself.
     pub expires: Option<Instant>,
     /// Cancelled when it is taken back.
     pub revoked: CancellationToken,
     /// Dropped with the last of it: whoever let the holder in learns that he left.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What a URL's query shows of somebody who wants to do that: a key or token, or all of a signature as one text.
+pub fn shown(action: Action, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let names = match action {
+        Action::Publish => ["key", "token", "jwt"],
+        Action::Play => ["token", "jwt", "key"],
+    };
+    if let Some(secret) = names.into_iter().find_map(&value) {
+        return Some(secret);
+    }
+    let (exp, kid, sig) = (value("exp")?, value("kid")?, value("sig")?);
+    Some(format!("exp={exp}&kid={kid}&sig={sig}"))
 }
 
 /// Why a grant is no longer one.

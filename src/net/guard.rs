@@ -1,20 +1,42 @@
-//! How often one address may fail to authenticate.
+//! How often somebody may fail to authenticate: an address, and all addresses together at one key.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
 };
 
 use crate::{
     clock::Instant,
-    limits::{AUTH_FAILURE_ADDRESSES_MAX, AUTH_FAILURES_MAX, AUTH_FAILURES_WINDOW},
+    limits::{AUTH_FAILURE_ADDRESSES_MAX, AUTH_FAILURES_MAX, AUTH_FAILURES_WINDOW, AUTH_KEY_FAILURES_MAX},
 };
 
-/// Counts failed attempts per address. An IPv6 peer is counted by its /64, which one host fills at will.
+/// Counts failed attempts. An IPv6 peer is counted by its /64, which one host fills at will.
 #[derive(Debug, Default)]
 pub struct FailedAuth {
-    by_address: HashMap<IpAddr, Failures>,
+    by_address: Counts<IpAddr>,
+    by_key: Counts<String>,
 }
+
+impl FailedAuth {
+    /// Whether a peer at `address` may try `key`, by whatever name keys have. Ask before looking at what it presents.
+    pub fn may_try(&self, address: IpAddr, key: &str, now: Instant) -> bool {
+        match self.by_address.count(&network(address), now) {
+            0 => true,
+            failures => failures < AUTH_FAILURES_MAX && self.by_key.count(key, now) < AUTH_KEY_FAILURES_MAX,
+        }
+    }
+
+    /// Remembers that a peer at `address` failed at `key`.
+    pub fn failed(&mut self, address: IpAddr, key: &str, now: Instant) {
+        self.by_address.add(network(address), now);
+        self.by_key.add(key.to_owned(), now);
+    }
+}
+
+/// Failures by who or what they are counted of; of too many the oldest is forgotten.
+#[derive(Debug)]
+struct Counts<K>(HashMap<K, Failures>);
 
 #[derive(Debug)]
 struct Failures {
@@ -22,22 +44,25 @@ struct Failures {
     count: u32,
 }
 
-impl FailedAuth {
-    /// Whether a peer at `address` may try. Ask before looking at what it presents.
-    pub fn may_try(&self, address: IpAddr, now: Instant) -> bool {
-        match self.by_address.get(&network(address)) {
-            Some(failures) => expired(failures, now) || failures.count < AUTH_FAILURES_MAX,
-            None => true,
-        }
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Counts<K> {
+    fn count<Q: Hash + Eq + ?Sized>(&self, key: &Q, now: Instant) -> u32
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).filter(|failures| !expired(failures, now)).map_or(0, |failures| failures.count)
     }
 
-    /// Remembers that a peer at `address` failed.
-    pub fn failed(&mut self, address: IpAddr, now: Instant) {
-        let address = network(address);
-        if !self.by_address.contains_key(&address) && self.by_address.len() >= AUTH_FAILURE_ADDRESSES_MAX {
+    fn add(&mut self, key: K, now: Instant) {
+        if !self.0.contains_key(&key) && self.0.len() >= AUTH_FAILURE_ADDRESSES_MAX {
             self.forget_some(now);
         }
-        let failures = self.by_address.entry(address).or_insert(Failures { since: now, count: 0 });
+        let failures = self.0.entry(key).or_insert(Failures { since: now, count: 0 });
         if expired(failures, now) {
             *failures = Failures { since: now, count: 0 };
         }
@@ -45,13 +70,13 @@ impl FailedAuth {
     }
 
     fn forget_some(&mut self, now: Instant) {
-        self.by_address.retain(|_, failures| !expired(failures, now));
-        if self.by_address.len() < AUTH_FAILURE_ADDRESSES_MAX {
+        self.0.retain(|_, failures| !expired(failures, now));
+        if self.0.len() < AUTH_FAILURE_ADDRESSES_MAX {
             return;
         }
-        let oldest = self.by_address.iter().min_by_key(|(_, failures)| failures.since).map(|(address, _)| *address);
+        let oldest = self.0.iter().min_by_key(|(_, failures)| failures.since).map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
-            self.by_address.remove(&oldest);
+            self.0.remove(&oldest);
         }
     }
 }
@@ -75,6 +100,8 @@ mod tests {
     use super::*;
     use crate::clock;
 
+    const KEY: &str = "live/room";
+
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
@@ -84,27 +111,27 @@ mod tests {
         let (mut guard, start) = (FailedAuth::default(), clock::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..AUTH_FAILURES_MAX {
-            assert!(guard.may_try(bad, start));
-            guard.failed(bad, start);
+            assert!(guard.may_try(bad, KEY, start));
+            guard.failed(bad, KEY, start);
         }
-        assert!(!guard.may_try(bad, start) && guard.may_try(good, start));
-        assert!(!guard.may_try(address("::ffff:192.0.2.1"), start), "the same peer over a v6 socket");
+        assert!(!guard.may_try(bad, KEY, start) && guard.may_try(good, KEY, start));
+        assert!(!guard.may_try(address("::ffff:192.0.2.1"), KEY, start), "the same peer over a v6 socket");
         let last = start + AUTH_FAILURES_WINDOW - Duration::from_millis(1);
-        assert!(!guard.may_try(bad, last));
+        assert!(!guard.may_try(bad, KEY, last));
         let later = start + AUTH_FAILURES_WINDOW;
-        assert!(guard.may_try(bad, later));
-        guard.failed(bad, later);
-        assert!(guard.may_try(bad, later), "a new window counts from one");
+        assert!(guard.may_try(bad, KEY, later));
+        guard.failed(bad, KEY, later);
+        assert!(guard.may_try(bad, KEY, later), "a new window counts from one");
     }
 
     #[test]
     fn a_v6_host_cannot_hide_in_its_own_network() {
         let (mut guard, now) = (FailedAuth::default(), clock::now());
         for host in 0..AUTH_FAILURES_MAX {
-            guard.failed(address(&format!("2001:db8::{host:x}")), now);
+            guard.failed(address(&format!("2001:db8::{host:x}")), KEY, now);
         }
-        assert!(!guard.may_try(address("2001:db8::ffff"), now));
-        assert!(guard.may_try(address("2001:db8:0:1::1"), now));
+        assert!(!guard.may_try(address("2001:db8::ffff"), KEY, now));
+        assert!(guard.may_try(address("2001:db8:0:1::1"), KEY, now));
     }
 
     #[test]
@@ -113,13 +140,27 @@ mod tests {
         let host = |i: usize| IpAddr::from((10 << 24 | u32::try_from(i).expect("small")).to_be_bytes());
         for i in 0..AUTH_FAILURE_ADDRESSES_MAX + 10 {
             for _ in 0..AUTH_FAILURES_MAX {
-                guard.failed(host(i), start + Duration::from_micros(i as u64));
+                guard.failed(host(i), KEY, start + Duration::from_micros(i as u64));
             }
         }
         let now = start + Duration::from_secs(1);
-        assert_eq!(guard.by_address.len(), AUTH_FAILURE_ADDRESSES_MAX);
-        assert!(guard.may_try(host(9), now) && !guard.may_try(host(10), now));
-        guard.failed(address("192.0.2.1"), start + AUTH_FAILURES_WINDOW * 2);
-        assert_eq!(guard.by_address.len(), 1, "what has expired goes first");
+        assert_eq!(guard.by_address.0.len(), AUTH_FAILURE_ADDRESSES_MAX);
+        assert!(guard.may_try(host(9), KEY, now) && !guard.may_try(host(10), KEY, now));
+        guard.failed(address("192.0.2.1"), KEY, start + AUTH_FAILURES_WINDOW * 2);
+        assert_eq!(guard.by_address.0.len(), 1, "what has expired goes first");
+    }
+
+    #[test]
+    fn who_guesses_from_many_addresses_has_one_try_each_and_locks_nobody_out() {
+        let (mut guard, now) = (FailedAuth::default(), clock::now());
+        let host = |n: u8| IpAddr::from([192, 0, 2, n]);
+        for n in 0..30 {
+            assert!(guard.may_try(host(n), KEY, now));
+            guard.failed(host(n), KEY, now);
+        }
+        assert!(!guard.may_try(host(3), KEY, now), "he has failed, and the key is being guessed at");
+        assert!(guard.may_try(host(3), "live/other", now), "another key isn't");
+        assert!(guard.may_try(host(99), KEY, now), "who has not failed is heard");
+        assert!(guard.may_try(host(3), KEY, now + AUTH_FAILURES_WINDOW));
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     },
     media::StreamName,
     net::{
-        access::{Action, Asked, Grant, GrantOver},
+        access::{Action, Asked, Grant, GrantOver, shown},
         pending::Place,
     },
     observe::metrics::Protocol,
@@ -63,7 +63,9 @@ impl Target {
         if !prefix.is_empty() && prefix.parse::<StreamName>().is_err() {
             return None;
         }
-        let token = url.query_pairs().find(|(key, _)| key == "token").map(|(_, token)| token.into_owned());
+        let value =
+            |wanted: &str| url.query_pairs().find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned());
+        let token = shown(Action::Play, value);
         Some(Self { prefix, token })
     }
 

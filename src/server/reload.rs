@@ -68,6 +68,8 @@ impl Reload {
         let loaded = Config::load(&file.path).map_err(|error| error.to_string());
         let applied = loaded.and_then(|config| {
             let keys = EventKeys::load(&config).map_err(|error| error.to_string())?;
+            // The last that may fail: with it who is no longer allowed goes.
+            node.auth.reload(&config.auth).map_err(|error| error.to_string())?;
             Ok((config, keys))
         });
         let (config, keys) = match applied {

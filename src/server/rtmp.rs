@@ -30,7 +30,7 @@ use crate::{
     limits,
     media::StreamName,
     net::{
-        access::{Action, Asked, Denied, Grant, GrantOver},
+        access::{Action, Asked, Denied, Grant, GrantOver, shown},
         pending::Place,
         stream::Stream,
     },
@@ -200,7 +200,7 @@ async fn authorise_publish(
     let Some(name) = stream_name(request) else {
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
-    let key = request.query.get("key").unwrap_or_default();
+    let key = shown(Action::Publish, |key| request.query.get(key)).unwrap_or_default();
     let grant = match ask(node, Action::Publish, &name, peer, Some(&key)).await {
         Ok(grant) => grant,
         Err(denied) => return link.refuse(PUBLISH_BAD_NAME, why(denied, WRONG_KEY)).await,
@@ -231,6 +231,7 @@ async fn ask(
 fn why(denied: Denied, wrong: &'static str) -> &'static str {
     match denied {
         Denied::NoSecret | Denied::Wrong => wrong,
+        Denied::Full => IN_USE,
         Denied::Refused => REFUSED,
         Denied::Undecided => UNDECIDED,
     }
@@ -330,7 +331,7 @@ async fn authorise_play(
     if name.is_global() {
         return link.refuse(PLAY_NOT_FOUND, NOBODY).await;
     }
-    let token = request.query.get("token");
+    let token = shown(Action::Play, |key| request.query.get(key));
     let grant = match ask(node, Action::Play, &name, peer, token.as_deref()).await {
         Ok(grant) => grant,
         Err(denied) => return link.refuse(PLAY_FAILED, why(denied, NEEDS_TOKEN)).await,
@@ -551,6 +552,7 @@ const EDGE: &str = "this node is an edge: publish to the origin";
 const FULL: &str = "this node has no room for another stream";
 const NEEDS_TOKEN: &str = "playing this stream needs a token";
 const GOING: &str = "this server is going down: connect again";
+const IN_USE: &str = "this key is in use for as many streams as it may be";
 const REFUSED: &str = "refused: the backend says no";
 const UNDECIDED: &str = "nobody can decide on this now: try again later";
 const REPLACED: &str = "a newer publisher took the stream over";

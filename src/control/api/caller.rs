@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, MatchedPath},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 
@@ -11,12 +11,20 @@ use super::{
     Api,
     refusal::{Refusal, too_many},
 };
-use crate::{config::TokenRole, hub::Refused, media::StreamName};
+use crate::{
+    config::TokenRole,
+    control::auth::roles::{self, Need},
+    hub::Refused,
+    media::StreamName,
+    net::access::Grant,
+};
 
-/// Who sent a request: his address and his headers, with the token.
+/// Who sent a request: his address and his headers, with the token; and what his call needs.
 pub(in crate::control) struct Caller {
     pub(super) peer: IpAddr,
     pub(super) headers: HeaderMap,
+    /// None for a call that is not in the table of roles, which is refused.
+    need: Option<Need>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -26,7 +34,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the connection has no address"));
         };
-        Ok(Self { peer: peer.ip(), headers: parts.headers.clone() })
+        let path = parts.extensions.get::<MatchedPath>();
+        let need = path.and_then(|path| roles::of_call(parts.method.as_str(), path.as_str()));
+        Ok(Self { peer: peer.ip(), headers: parts.headers.clone(), need })
     }
 }
 
@@ -35,33 +45,42 @@ impl Caller {
         self.headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
     }
 
-    /// Refuses who has no token with `role`, for `name` if there is one.
-    pub(in crate::control) async fn must(
-        &self,
-        api: &Api,
-        role: TokenRole,
-        name: Option<&StreamName>,
-    ) -> Result<(), Refusal> {
+    /// The role that the call needs of who shows a token.
+    pub(super) fn role(&self) -> Option<TokenRole> {
+        match self.need {
+            Some(Need::Role(role) | Need::RoleUnlessOpen(role)) => Some(role),
+            _ => None,
+        }
+    }
+
+    /// Refuses who has no token with the role that the call needs, for `name` if there is one.
+    pub(in crate::control) async fn must(&self, api: &Api, name: Option<&StreamName>) -> Result<Grant, Refusal> {
+        let role = match (self.need, self.token()) {
+            (Some(Need::Nothing), _) => return Ok(Grant::default()),
+            (Some(Need::RoleUnlessOpen(_)), None) if api.auth.is_open() => return Ok(Grant::default()),
+            (Some(Need::Role(role) | Need::RoleUnlessOpen(role)), _) => role,
+            (None, _) => return Err(forbidden()),
+        };
         let Some(token) = self.token() else {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "a bearer token is needed"));
         };
-        if !api.auth.may_try(self.peer) {
+        if !api.auth.may_call(self.peer, token, name) {
             return Err(too_many("too many failed tries from this address"));
         }
-        if api.auth.may(token, role, name) {
-            return Ok(());
-        }
-        api.auth.failed(self.peer);
-        // Unknown tokens and tokens without the right get one answer.
-        Err(Refusal::new(StatusCode::FORBIDDEN, "this token doesn't allow that"))
+        api.auth.call(self.peer, token, role, name).await.map_err(|_| forbidden())
     }
 
     /// Refuses who may not send events to the room, and everybody where events are not accepted.
     pub(in crate::control) async fn must_write(&self, api: &Api, name: &StreamName) -> Result<(), Refusal> {
-        self.must(api, TokenRole::EventsWrite, Some(name)).await?;
+        self.must(api, Some(name)).await?;
         if api.takes_events {
             return Ok(());
         }
         Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, Refused::NotOrigin.to_string()))
     }
+}
+
+/// Unknown tokens and tokens without the right get one answer.
+fn forbidden() -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, "this token doesn't allow that")
 }

@@ -1,12 +1,12 @@
 //! The HTTP API under `/v1`: what streams there are, and the door for commerce events (events.md §2).
 //!
 //! JSON only. Errors are `{"error": …}` with the status that says whose turn it is; a bad field is named by
-//! a JSON pointer. Everything but `/v1/time`, `/v1/moq` and `/v1/openapi.json` needs a bearer token with the
-//! right role. The document at `/v1/openapi.json` is made of the handlers.
+//! a JSON pointer. What a call needs stands in `auth::roles`. The document at `/v1/openapi.json` is made of the handlers.
 
 mod caller;
 mod cloudevents;
 mod draft;
+mod keys;
 mod log;
 mod openapi;
 mod publish;
@@ -89,6 +89,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/orgs/{org}/events/{id}", delete(publish::cancel))
         .route("/v1/orgs/{org}/state", get(log::state))
         .route("/v1/orgs/{org}/schedule", get(log::schedule))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/revocations", get(keys::revocations).post(keys::revoke_jwt))
         .route("/v1/openapi.json", get(openapi::document))
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(api.clone());

@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{log, publish, rundown, sse, streams};
+use super::{keys, log, publish, rundown, sse, streams};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,7 +25,8 @@ use super::{log, publish, rundown, sse, streams};
     ),
     paths(
         streams::time, streams::moq, streams::list, streams::show, publish::post, publish::cancel, log::events,
-        log::state, log::schedule, sse::follow, rundown::get, rundown::put, rundown::delete, rundown::advance, document,
+        log::state, log::schedule, sse::follow, rundown::get, rundown::put, rundown::delete, rundown::advance,
+        keys::list, keys::create, keys::rotate, keys::revoke, keys::revocations, keys::revoke_jwt, document,
     ),
     modifiers(&Token, &Organisations),
     security(("token" = [])),

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use axum::{
-    extract::{FromRequestParts, Path, Request},
+    extract::{FromRequestParts, MatchedPath, Path, Request},
     http::{StatusCode, Uri, request::Parts},
 };
 use serde::Deserialize;
@@ -41,6 +41,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
 
 /// Rewrites a path so that the stream's name is one segment, which is what routes match.
 pub(super) fn in_one_segment(mut request: Request) -> Request {
+    // The routes behind this one are whole paths; without this theirs would be put behind it.
+    request.extensions_mut().remove::<MatchedPath>();
     let uri = request.uri();
     if let Some(mut path) = one_segment(uri.path()) {
         if let Some(query) = uri.query() {

@@ -3,7 +3,7 @@
 //! A reader follows the log by `seq`, and what the hub tells is only the bell to look again: so nothing is
 //! missed or doubled, however far he lags and however often he comes back.
 
-use std::{borrow::Cow, convert::Infallible, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, fmt::Write as _, pin::pin, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -22,7 +22,11 @@ use super::{
     refusal::{ErrorBody, Refusal, too_many},
     room::Room,
 };
-use crate::{clock, config::TokenRole, limits, media::StreamName, net::pending::Place};
+use crate::{
+    clock, limits,
+    media::StreamName,
+    net::{access::Grant, pending::Place},
+};
 
 /// Where to begin.
 #[derive(Deserialize, IntoParams)]
@@ -53,7 +57,7 @@ pub(super) async fn follow(
     query: Result<Query<FollowQuery>, QueryRejection>,
     caller: Caller,
 ) -> Result<Response, Refusal> {
-    caller.must(&api, TokenRole::ApiRead, Some(&name)).await?;
+    let grant = caller.must(&api, Some(&name)).await?;
     let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let since = last_event_id(&caller)?.or(query.since);
     let place = api.event_streams.admit(caller.peer).ok_or_else(|| too_many("too many event streams are open"))?;
@@ -62,7 +66,7 @@ pub(super) async fn follow(
     // What can't be read is said with a status, which a body has no more.
     api.hub.events_since(&name, seq, 1)?;
     tracing::info!(stream = %name, peer = %caller.peer, seq, "event stream began");
-    let follower = Follower { api, name, bell, seq, events: 0, _place: place };
+    let follower = Follower { api, name, grant, bell, seq, events: 0, _place: place };
     let events = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
         Some((Ok::<_, Infallible>(chunk), follower))
@@ -82,6 +86,8 @@ fn last_event_id(caller: &Caller) -> Result<Option<u64>, Refusal> {
 struct Follower {
     api: Arc<Api>,
     name: StreamName,
+    /// What the reader was let in with.
+    grant: Grant,
     bell: watch::Receiver<u64>,
     /// The last one sent.
     seq: u64,
@@ -97,12 +103,14 @@ impl Drop for Follower {
 }
 
 impl Follower {
-    /// What to write next, waiting for it; nothing more when the server stops or the log fails: the reader comes
+    /// What to write next, waiting for it; nothing more when the server stops, the
+    /// reader's token is over or the log fails: he comes
     /// back to where he was.
     async fn next(&mut self) -> Option<Bytes> {
         // Fixed beforehand: the bell also rings for what is not in the log.
         let heartbeat = clock::now() + limits::EVENT_STREAM_HEARTBEAT;
-        while !self.api.stop.is_cancelled() {
+        let mut over = pin!(self.grant.over());
+        while !self.api.stop.is_cancelled() && !self.grant.is_over() {
             let events = self.api.hub.events_since(&self.name, self.seq, limits::EVENT_STREAM_CHUNK_MAX).ok()?;
             let chunk = self.write(&events);
             if !chunk.is_empty() {
@@ -110,6 +118,7 @@ impl Follower {
             }
             tokio::select! {
                 () = self.api.stop.cancelled() => return None,
+                _ = &mut over => return None,
                 rung = self.bell.changed() => if rung.is_err() { return None },
                 () = tokio::time::sleep_until(heartbeat) => return Some(Bytes::from_static(b":\n\n")),
             }

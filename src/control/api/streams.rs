@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     clock,
-    config::TokenRole,
     hub::{self, Stream},
 };
 
@@ -107,13 +106,10 @@ pub(super) async fn moq(State(api): State<Arc<Api>>, headers: HeaderMap) -> Resu
     (status = 200, description = "the streams", body = StreamList),
     (status = "4XX", description = "refused", body = ErrorBody)))]
 pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<StreamList>, Refusal> {
-    let prefixes = match caller.token() {
-        None if api.auth.is_open() => vec![String::new()],
-        _ => {
-            caller.must(&api, TokenRole::ApiRead, None).await?;
-            let token = caller.token().unwrap_or_default();
-            api.auth.prefixes(token, TokenRole::ApiRead).into_iter().map(str::to_owned).collect()
-        }
+    caller.must(&api, None).await?;
+    let prefixes = match (caller.token(), caller.role()) {
+        (Some(token), Some(role)) => api.auth.prefixes(token, role),
+        _ => vec![String::new()],
     };
     // The room that stands for all rooms is nothing to watch.
     let visible = |stream: &&Arc<Stream>| {
@@ -134,9 +130,7 @@ pub(super) async fn show(
     Room(name): Room,
     caller: Caller,
 ) -> Result<Json<StreamInfo>, Refusal> {
-    if caller.token().is_some() || !api.auth.is_open() {
-        caller.must(&api, TokenRole::ApiRead, Some(&name)).await?;
-    }
+    caller.must(&api, Some(&name)).await?;
     match api.hub.get(&name).filter(|_| api.hub.is_announced(&name)) {
         Some(stream) => Ok(Json(StreamInfo::of(&stream))),
         None => Err(Refusal::new(StatusCode::NOT_FOUND, format!("no stream {name}"))),

@@ -29,7 +29,7 @@ const ROOM: &str = "room?key=right";
 fn config() -> Config {
     let mut config = Config::default();
     config.auth.play = PlayPolicy::Anyone;
-    let key = |key, events| PublishKey { prefix: "live".into(), key_sha256: Digest::of(key), events };
+    let key = |key, events| PublishKey { prefix: "live".into(), key_sha256: Digest::of(key), events, priority: 0 };
     config.auth.publish = vec![key("right", false), key("director", true)];
     config
 }

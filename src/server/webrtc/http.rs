@@ -28,7 +28,7 @@ use crate::{
     limits,
     media::{Codec, StreamName},
     net::{
-        access::{Access, Action, Asked, Denied, Grant},
+        access::{Access, Action, Asked, Denied, Grant, shown},
         http::{BadBody, Reached, read_body},
         pending::Place,
     },
@@ -97,6 +97,20 @@ impl Kind {
         }
     }
 
+    fn action(self) -> Action {
+        match self {
+            Self::Publish => Action::Publish,
+            Self::Play => Action::Play,
+        }
+    }
+
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Publish => Protocol::Whip,
+            Self::Play => Protocol::Whep,
+        }
+    }
+
     /// The query parameter that stands for the bearer token.
     fn parameter(self) -> &'static str {
         match self {
@@ -162,23 +176,19 @@ impl Ask {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
         bearer.or_else(|| {
-            let query = self.parts.uri.query()?;
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(key, _)| key == kind.parameter()).map(|(_, value)| value.into_owned())
+            let pairs = url::form_urlencoded::parse(self.parts.uri.query()?.as_bytes());
+            shown(kind.action(), |wanted| pairs.clone().find(|(key, _)| key == wanted).map(|(_, v)| v.into_owned()))
         })
     }
 
     /// Before anything of the request's body is read. Of a session that is there already the hook has decided.
     async fn authorise(&self, kind: Kind, stream: &StreamName, access: &dyn Access) -> Refused<Grant> {
-        let (action, protocol) = match kind {
-            Kind::Publish => (Action::Publish, Protocol::Whip),
-            Kind::Play => (Action::Play, Protocol::Whep),
-        };
+        let (action, protocol) = (kind.action(), kind.protocol());
         let secret = self.secret(kind);
         let asked = Asked { action, stream, protocol, peer: self.from, secret: secret.as_deref() };
         let denied = |denied: Denied| match denied {
             Denied::NoSecret | Denied::Wrong => refuse(StatusCode::UNAUTHORIZED, denied.to_string()),
-            Denied::Refused => refuse(StatusCode::FORBIDDEN, denied.to_string()),
+            Denied::Full | Denied::Refused => refuse(StatusCode::FORBIDDEN, denied.to_string()),
             Denied::Undecided => refuse(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()),
         };
         access.ask(asked).await.map_err(denied)
