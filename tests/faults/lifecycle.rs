@@ -38,7 +38,7 @@ impl Node {
              [tls]\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [rtmp]\nlisten = '127.0.0.1:0'\ntls_listen = '127.0.0.1:0'
              [http]\nlisten = '127.0.0.1:0'\ntls_listen = '127.0.0.1:0'
-             [admin]\nlisten = '127.0.0.1:0'
+             [admin]\nlisten = '127.0.0.2:0'
              [moq]\nlisten = '127.0.0.1:0'
              [webrtc]\nlisten = '127.0.0.1:0'
              [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
