@@ -250,8 +250,7 @@ pub const RUNDOWN_KEYS_MAX: usize = 16;
 
 // --- MoQ --------------------------------------------------------------------------------------------
 
-/// Longest control message or SETUP; a longer one ends the session. Eight streams of it stay within the
-/// 128 KiB that a peer without SETUP may cost.
+/// Longest control message or SETUP; a longer one ends the session.
 pub const MOQ_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Parameters in a SETUP; more ends the session.
 pub const MOQ_PARAMETERS_MAX: usize = 64;
@@ -294,8 +293,9 @@ pub const MOQ_SETUP_STREAMS_MAX: u32 = 4;
 pub const MOQ_VIEWER_STREAMS_MAX: u32 = 32;
 /// Streams an edge may have open: two for each stream it pulls.
 pub const MOQ_EDGE_STREAMS_MAX: u32 = 16 * 1024;
-/// Bytes a peer may send us unread. Requests are all that peers send.
-pub const MOQ_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes a peer may send us unread. Requests are all that peers send; what waits in the datagrams it came in takes
+/// twice the room.
+pub const MOQ_RECEIVE_WINDOW_BYTES: u32 = 32 * 1024;
 /// Bytes in flight to a viewer: 10 Mbit/s over 200 ms. All else waits in the shared ring.
 pub const MOQ_SEND_WINDOW_BYTES: u64 = 256 * 1024;
 /// Bytes in flight to an edge.

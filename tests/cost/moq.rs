@@ -73,10 +73,10 @@ fn strangers() {
             for _ in 0..ways {
                 let uni = connection.open_uni().await.expect("within the bound");
                 let (bi, _recv) = connection.open_bi().await.expect("within the bound");
-                for mut stream in [uni, bi] {
+                for (mut stream, bytes) in [(uni, 16_000), (bi, 64 * 1024)] {
                     tokio::spawn(async move {
-                        // SETUP, of 16,383 bytes by its varint, which doesn't end; then whatever fits.
-                        let mut bytes = vec![0; 64 * 1024];
+                        // SETUP, of 16,383 bytes by its varint, which doesn't end; requests as long as they may be.
+                        let mut bytes = vec![0; bytes];
                         bytes[..3].copy_from_slice(&[1, 0x7f, 0xff]);
                         let _ = stream.write_all(&bytes).await;
                         std::future::pending::<()>().await;
