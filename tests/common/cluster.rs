@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{
     api::Api,
     dev::Ports,
-    process::{Process, run, text},
+    process::{Process, run, run_ok, text},
 };
 
 /// Publishes below `live` and `shop`.
@@ -56,10 +56,12 @@ impl Cluster {
 cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']
+             [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['play']
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['events:write', 'api:read']\n{more}\n",
             self.listeners("origin"),
             Digest::of(KEY),
             Digest::of(EDGE_TOKEN),
+            Digest::of(VIEWER_TOKEN),
             Digest::of(API_TOKEN),
         );
         fs::write(self.path().join("origin.toml"), config).unwrap();
@@ -122,6 +124,33 @@ cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
 
     pub(crate) fn flv_url(&self, node: &str, stream: &str) -> String {
         format!("http://127.0.0.1:{}/{stream}.flv?token={VIEWER_TOKEN}", self.port(node) + 1)
+    }
+
+    /// Where viewers of `protocol` watch: flv, rtmp, moq or whep.
+    pub(crate) fn watch_url(&self, protocol: &str, node: &str, stream: &str) -> String {
+        let (scheme, place) = match protocol {
+            "rtmp" => ("rtmp", 0),
+            "moq" => ("moqt", 3),
+            "whep" => ("whep", 1),
+            _ => return self.flv_url(node, stream),
+        };
+        format!("{scheme}://127.0.0.1:{}/{stream}?token={VIEWER_TOKEN}", self.port(node) + place)
+    }
+
+    /// `hawker load`, which reports as JSON when it ends.
+    pub(crate) fn load(&self) -> Command {
+        let mut load = hawker();
+        load.args(["load", "--json", "-", "--cert-sha256", &self.certificate.to_string()]);
+        load
+    }
+
+    /// The value of a metric, or of the labelled one of that name, at a node.
+    pub(crate) fn metric(&self, node: &str, name: &str) -> f64 {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port(node) + 2);
+        let authorization = format!("authorization: Bearer {API_TOKEN}");
+        let text = run_ok(10, Command::new("curl").args(["--silent", "--header", &authorization, &url]));
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
     }
 
     /// A caller of the origin's API.

@@ -3,17 +3,22 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use socket2::SockRef;
 
 /// Watches until the server ends it, or the test does.
 pub(crate) struct FlvViewer {
     seen: Arc<(Mutex<Seen>, Condvar)>,
+    held: Arc<AtomicBool>,
 }
 
 /// What has come so far.
@@ -22,6 +27,11 @@ pub(crate) struct Seen {
     /// Pictures.
     pub(crate) frames: usize,
     pub(crate) events: Vec<Carried>,
+    /// Keyframes that came after a gap.
+    pub(crate) skips: usize,
+    /// Pictures that came after a gap and need those that were left out.
+    pub(crate) broken: usize,
+    newest_ms: u32,
     /// Why there will be no more.
     pub(crate) ended: Option<String>,
 }
@@ -42,10 +52,27 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 impl FlvViewer {
     pub(crate) fn watch(url: &str) -> Self {
-        let seen: Arc<(Mutex<Seen>, Condvar)> = Arc::default();
-        let (shared, url) = (seen.clone(), url.to_owned());
+        Self::begin(url, None)
+    }
+
+    /// One who takes little in advance, and can be held.
+    pub(crate) fn watch_held_short(url: &str) -> Self {
+        Self::begin(url, Some(16 * 1024))
+    }
+
+    /// Lets him read no more, or again.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    fn begin(url: &str, receive_bytes: Option<usize>) -> Self {
+        let (seen, held): (Arc<(Mutex<Seen>, Condvar)>, Arc<AtomicBool>) = Default::default();
+        let (shared, url, is_held) = (seen.clone(), url.to_owned(), held.clone());
         thread::spawn(move || {
-            let ended = read(&url, |change| {
+            let ended = read(&url, receive_bytes, |change| {
+                while is_held.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(5));
+                }
                 change(&mut shared.0.lock().unwrap_or_else(PoisonError::into_inner));
                 shared.1.notify_all();
             });
@@ -53,7 +80,7 @@ impl FlvViewer {
             shared.0.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(why);
             shared.1.notify_all();
         });
-        Self { seen }
+        Self { seen, held }
     }
 
     /// Waits until `find` finds its thing in what has come so far.
@@ -98,11 +125,26 @@ impl FlvViewer {
     }
 }
 
+impl Seen {
+    fn picture(&mut self, ms: u32, is_key: bool) {
+        let gap = self.frames > 0 && ms > self.newest_ms + GAP_MS;
+        self.skips += usize::from(gap && is_key);
+        self.broken += usize::from(gap && !is_key);
+        (self.frames, self.newest_ms) = (self.frames + 1, ms);
+    }
+}
+
+/// Between pictures of 30 a second that follow each other.
+const GAP_MS: u32 = 60;
+
 type Change<'a> = &'a mut dyn FnMut(&mut Seen);
 
-fn read(url: &str, mut told: impl FnMut(Change<'_>)) -> io::Result<()> {
+fn read(url: &str, receive_bytes: Option<usize>, mut told: impl FnMut(Change<'_>)) -> io::Result<()> {
     let (host, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("an http URL");
     let mut stream = TcpStream::connect(host)?;
+    if let Some(bytes) = receive_bytes {
+        SockRef::from(&stream).set_recv_buffer_size(bytes)?;
+    }
     // 1.0: the body comes as it is, and ends with the connection.
     write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut from = BufReader::new(stream);
@@ -117,14 +159,14 @@ fn read(url: &str, mut told: impl FnMut(Change<'_>)) -> io::Result<()> {
     }
     let _header: [u8; 9 + 4] = array(&mut from)?;
     loop {
-        let [kind, length @ .., _, _, _, _, _, _, _] = array::<11>(&mut from)?;
-        let length = u32::from_be_bytes([0, length[0], length[1], length[2]]);
+        let [kind, l2, l1, l0, t2, t1, t0, t3, ..] = array::<11>(&mut from)?;
+        let (length, ms) = (u32::from_be_bytes([0, l2, l1, l0]), u32::from_be_bytes([t3, t2, t1, t0]));
         let mut body = vec![0; usize::try_from(length).unwrap()];
         from.read_exact(&mut body)?;
         let _length: [u8; 4] = array(&mut from)?;
         match kind {
             // All but the configuration, which H.264 marks with a 0 here.
-            9 if body.get(1) != Some(&0) => told(&mut |seen| seen.frames += 1),
+            9 if body.get(1) != Some(&0) => told(&mut |seen| seen.picture(ms, body[0] >> 4 == 1)),
             18 => told(&mut |seen| seen.events.extend(events(&body, seen.frames))),
             _ => {}
         }

@@ -44,6 +44,11 @@ impl Process {
         children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it runs")
     }
 
+    /// SIGSTOP: it does nothing more, and its sockets stay.
+    pub(crate) fn stop(&self) {
+        Command::new("kill").args(["-STOP", &self.pid().to_string()]).status().unwrap();
+    }
+
     /// SIGKILL to the process and its children: timeout(1) made them a process group under its own id.
     pub(crate) fn kill(&mut self) {
         self.signal("-KILL", &format!("-{}", self.child.id()));

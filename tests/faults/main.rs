@@ -5,3 +5,4 @@ mod common;
 mod hooks;
 mod lifecycle;
 mod floods;
+mod viewers;
