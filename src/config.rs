@@ -47,6 +47,8 @@ pub struct Config {
     pub webrtc: WebRtc,
     /// Where an edge takes its streams from.
     pub upstream: Upstream,
+    /// What is taken from publishers, and from which of several.
+    pub ingest: Ingest,
     /// What a stream keeps, and for how long.
     pub hub: Hub,
     /// How FLV and RTMP viewers are written to.
@@ -77,6 +79,7 @@ impl Default for Config {
             moq: Moq::default(),
             webrtc: WebRtc::default(),
             upstream: Upstream::default(),
+            ingest: Ingest::default(),
             hub: Hub::default(),
             egress: Egress::default(),
             events: Events::default(),
@@ -251,6 +254,44 @@ pub struct Upstream {
     pub ca: Option<PathBuf>,
     /// The keys whose events are believed: a JWK set.
     pub event_keys: Option<PathBuf>,
+}
+
+/// `[ingest]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ingest {
+    /// What becomes of a publisher who comes to a stream that has one of the same priority (default `takeover`).
+    pub second_publisher: SecondPublisher,
+    /// So long the publisher on air may be silent before one who stands by takes over (default 1500).
+    pub standby_after_ms: u64,
+    /// A publisher who says that he is done ends the stream for its viewers (default true).
+    pub end_on_unpublish: bool,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self { second_publisher: SecondPublisher::Takeover, standby_after_ms: 1500, end_on_unpublish: true }
+    }
+}
+
+impl Ingest {
+    /// `standby_after_ms`.
+    pub fn standby_after(&self) -> Duration {
+        Duration::from_millis(self.standby_after_ms)
+    }
+}
+
+/// What becomes of a publisher who comes to a stream that has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecondPublisher {
+    /// He goes on air with his first keyframe, and the older one is closed.
+    #[default]
+    Takeover,
+    /// He is refused while the older one sends anything.
+    Reject,
+    /// He is connected, and goes on air when the older one is gone or silent.
+    Standby,
 }
 
 /// `[hub]`

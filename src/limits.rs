@@ -105,6 +105,8 @@ pub const RTMP_CHUNK_STREAMS_MAX: usize = 32;
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of partly received messages of an authorised publisher.
 pub const RTMP_ASSEMBLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Time from an accepted publisher to his first frame or packet of media; then he is closed.
+pub const FIRST_MEDIA_TIMEOUT: Duration = Duration::from_secs(10);
 /// A publisher that sends nothing for this long is taken for gone; viewers stay for the reconnect window.
 pub const RTMP_PUBLISHER_SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a peer gets to read our last words.
@@ -171,6 +173,19 @@ pub const RING_ENTRIES_MAX: usize = 32 * 1024;
 pub const RING_EVENTS_MAX: usize = 1024;
 /// The same in bytes: an encoder's data messages are kept like events, and may be as long as a frame.
 pub const RING_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Publishers of one stream, on air and standing by; more are refused, unless one of them is silent.
+pub const PUBLISHERS_PER_STREAM_MAX: usize = 4;
+/// A publisher without a frame for this long is not taken for alive: the next publisher gets the stream, which is
+/// `interrupted` …
+pub const PUBLISHER_SILENT_AFTER: Duration = Duration::from_millis(4500);
+/// … within this time.
+pub const PUBLISHER_SILENCE_TICK: Duration = Duration::from_millis(500);
+/// A publisher of higher priority who comes back to a stream with a standby goes on air after so long without a gap.
+pub const PUBLISHER_RETURN_HOLD: Duration = Duration::from_secs(2);
+/// Pictures without a keyframe for this long are reported: nobody can join.
+pub const KEYFRAME_MISSING_AFTER: Duration = Duration::from_secs(10);
+/// What happened to streams and was not read yet, of one reader; the oldest is dropped.
+pub const HUB_NOTICES_MAX: usize = 1024;
 /// Streams on one node, waiting ones included; more are refused. Viewers may only fill half of it.
 pub const STREAMS_MAX: usize = 20_000;
 /// Events of one stream that wait for their frame; more are refused with 429.

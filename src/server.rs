@@ -212,6 +212,9 @@ impl Node {
             gops_max: config.hub.gops_max,
             reconnect_window: config.hub.reconnect_window(),
             linger: config.hub.linger(),
+            second_publisher: config.ingest.second_publisher,
+            standby_after: config.ingest.standby_after(),
+            end_on_unpublish: config.ingest.end_on_unpublish,
         };
         let auth = Auth::open(&config.auth, config.data_dir.as_deref())?;
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
@@ -282,6 +285,10 @@ impl Node {
         self.metrics.ring_bytes.set(i64::try_from(ring_bytes).unwrap_or(i64::MAX));
         let late: u64 = streams.iter().map(|stream| stream.stats.take_events_late()).sum();
         self.metrics.events_late.inc_by(late);
+        let switches: u64 = streams.iter().map(|stream| stream.stats.take_switches()).sum();
+        self.metrics.publisher_switches.inc_by(switches);
+        let standing_by: usize = streams.iter().map(|stream| stream.publishers().standing_by).sum();
+        self.metrics.publishers_standing_by.set(i64::try_from(standing_by).unwrap_or(i64::MAX));
     }
 }
 
@@ -343,6 +350,7 @@ impl Shard {
         if index == 0 {
             let retention = node.config.events.journal_retention();
             node.hooks.follow(&node.hub, &node.stop);
+            task::spawn("silence", node.hub.clone().run_silence(node.stop.clone()));
             task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
         }
         if let Some(upstream) = upstream {

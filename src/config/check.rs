@@ -156,6 +156,7 @@ impl Config {
         found.within("hub.reconnect_window_secs", hub.reconnect_window_secs, 0..=1800);
         found.within("hub.linger_secs", hub.linger_secs, 0..=300);
         found.within("hub.wait_publisher_secs", hub.wait_publisher_secs, 0..=300);
+        found.within("ingest.standby_after_ms", self.ingest.standby_after_ms, 100..=60_000);
         let events = &self.events;
         found.within("events.journal_bytes_max", events.journal_bytes_max, (16 << 20)..=(1 << 40));
         found.within("events.journal_retention_hours", events.journal_retention_hours, 1..=8784);

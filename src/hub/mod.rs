@@ -7,11 +7,14 @@ mod draft;
 mod feed;
 mod journal;
 mod mux;
+mod notice;
 mod origin;
 mod patience;
 mod publisher;
 mod ring;
 mod schedule;
+mod seats;
+mod silence;
 mod stream;
 mod timeline;
 
@@ -22,21 +25,30 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     feed::Transcode,
     journal::{DocumentKey, Journal, JournalError, Loaded, Record},
     mux::{Merge, Mux, Muxed, Out, Pool, Terms},
+    notice::{Notice, What},
     origin::{At, Origin, Published, Refused},
     patience::Patience,
     publisher::{Publisher, Replaced},
     ring::{Bounds, Cursor, End, Entry, EntryKind, Read, Ring},
-    stream::{State, Stats, Stream},
+    seats::{Claim, Unseated},
+    stream::{Publishers, State, Stats, Stream},
 };
-use self::{origin::begin_seq, timeline::Timeline};
+use self::{
+    origin::begin_seq,
+    seats::{Rules, Seats},
+    stream::Line,
+    timeline::Timeline,
+};
 use crate::{
     clock::{self, Instant},
+    config::SecondPublisher,
     limits,
     media::{Room, StreamName},
     task,
@@ -53,6 +65,18 @@ pub struct Settings {
     pub reconnect_window: Duration,
     /// How long a muxer or an upstream subscription outlives its last viewer.
     pub linger: Duration,
+    /// What becomes of a publisher who comes to a stream that has one.
+    pub second_publisher: SecondPublisher,
+    /// So long the publisher on air may be silent before one who stands by takes over.
+    pub standby_after: Duration,
+    /// A publisher who says that he is done ends the stream.
+    pub end_on_unpublish: bool,
+}
+
+impl Settings {
+    fn rules(&self) -> Rules {
+        Rules { second: self.second_publisher, standby_after: self.standby_after }
+    }
 }
 
 impl Default for Settings {
@@ -62,6 +86,9 @@ impl Default for Settings {
             gops_max: 3,
             reconnect_window: Duration::from_secs(30),
             linger: Duration::from_secs(5),
+            second_publisher: SecondPublisher::Takeover,
+            standby_after: Duration::from_millis(1500),
+            end_on_unpublish: true,
         }
     }
 }
@@ -73,6 +100,7 @@ pub struct Hub {
     streams: RwLock<BTreeMap<StreamName, Entered>>,
     /// Changes whenever the set of servable streams does.
     version: watch::Sender<u64>,
+    notices: broadcast::Sender<Notice>,
     /// Takes events; none on an edge.
     origin: Option<Arc<Origin>>,
     /// The rooms that an origin has at hand, live or not.
@@ -119,6 +147,7 @@ impl Hub {
             began: clock::now(),
             streams: RwLock::default(),
             version: watch::Sender::new(0),
+            notices: broadcast::Sender::new(limits::HUB_NOTICES_MAX),
             origin,
             timelines: Mutex::default(),
             globals: Mutex::default(),
@@ -130,13 +159,36 @@ impl Hub {
         &self.settings
     }
 
-    /// Takes the publisher slot of `name`. The newest session wins: a publisher that lost its network must
-    /// not be told that the stream is busy with itself.
-    pub fn publish(self: &Arc<Self>, name: &StreamName) -> Result<Publisher, Full> {
+    /// Publishes `name` as [`Claim::default`] has it.
+    pub fn publish(self: &Arc<Self>, name: &StreamName) -> Result<Publisher, Unseated> {
+        self.publish_as(name, Claim::default())
+    }
+
+    /// Publishes `name`: on air at once if nobody else publishes it, else, as the settings have it, with the first
+    /// keyframe, or when it is needed, or not at all.
+    pub fn publish_as(self: &Arc<Self>, name: &StreamName, claim: Claim) -> Result<Publisher, Unseated> {
+        self.seat(name, |seats, now| seats.admit(claim, now))
+    }
+
+    /// Publishes what another node publishes, unless somebody does so here. A newer session replaces an older one.
+    pub fn publish_relayed(self: &Arc<Self>, name: &StreamName) -> Result<Publisher, Unseated> {
+        self.seat(name, Seats::admit_relay)
+    }
+
+    /// Would [`Hub::publish_as`] have a place now? For doors that answer before they publish.
+    pub fn may_publish_as(&self, name: &StreamName, claim: Claim) -> Result<(), Unseated> {
+        self.get(name).map_or(Ok(()), |stream| stream.line.lock().seats.check(claim, clock::now()))
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        name: &StreamName,
+        admit: impl Fn(&mut Seats, Instant) -> Admitted,
+    ) -> Result<Publisher, Unseated> {
         loop {
             let stream = self.enter(name, Door::Announce)?;
             // It may have ended since it was looked up; then it is off the map, and a new one begins.
-            if let Some(publisher) = Publisher::take_over(self.clone(), stream) {
+            if let Some(publisher) = Publisher::sit(self.clone(), stream, &admit)? {
                 return Ok(publisher);
             }
         }
@@ -156,8 +208,7 @@ impl Hub {
 
     /// The upstream no longer has the stream: it ends here.
     pub fn unannounce(&self, stream: &Arc<Stream>) {
-        let _line = stream.line.lock();
-        self.end(stream);
+        self.end(stream, &mut stream.line.lock());
     }
 
     /// A stream by name, whether live, interrupted or waited for.
@@ -183,17 +234,23 @@ impl Hub {
         Announcements { hub: self.clone(), known: BTreeMap::new(), version }
     }
 
-    /// Ends a stream of which `generation` is still the newest publisher.
-    fn end_session(&self, stream: &Arc<Stream>, generation: u64) {
-        let _line = stream.line.lock();
-        if *stream.generation.borrow() == generation {
-            self.end(stream);
+    /// Ends a stream that has been without a publisher since `generation`. False if somebody wants to go on air.
+    fn end_session(&self, stream: &Arc<Stream>, generation: u64) -> bool {
+        let mut line = stream.line.lock();
+        if *stream.generation.borrow() != generation {
+            return true;
         }
+        let is_over = line.seats.len() == 0;
+        if is_over {
+            self.end(stream, &mut line);
+        }
+        is_over
     }
 
-    /// Ends a stream: viewers get what the line holds, then their end. The caller holds the line, so that
-    /// nobody takes the slot of a stream that is half gone.
-    fn end(&self, stream: &Arc<Stream>) {
+    /// Ends a stream: viewers get what the line holds, then their end. The line is held, so that nobody takes a place
+    /// in a stream that is half gone.
+    fn end(&self, stream: &Arc<Stream>, line: &mut Line) {
+        line.seats.close();
         {
             let mut streams = self.streams.write();
             if streams.get(stream.name()).is_some_and(|entered| Arc::ptr_eq(&entered.stream, stream)) {
@@ -208,13 +265,20 @@ impl Hub {
 
     fn end_unless_resumed(self: Arc<Self>, stream: Arc<Stream>, generation: u64) {
         if tokio::runtime::Handle::try_current().is_err() {
-            return self.end_session(&stream, generation);
+            self.end_session(&stream, generation);
+            return;
         }
         task::spawn("reconnect window", async move {
             let mut newest = stream.generation.subscribe();
-            let resumed = newest.wait_for(|newest| *newest != generation);
-            if tokio::time::timeout(self.settings.reconnect_window, resumed).await.is_err() {
-                self.end_session(&stream, generation);
+            let mut window = self.settings.reconnect_window;
+            loop {
+                let resumed = newest.wait_for(|newest| *newest != generation);
+                let is_late = tokio::time::timeout(window, resumed).await.is_err();
+                if !is_late || self.end_session(&stream, generation) {
+                    return;
+                }
+                // Who is connected and has had no keyframe yet is waited for; he is closed if he sends none.
+                window = LATE_PUBLISHER_POLL;
             }
         });
     }
@@ -237,7 +301,8 @@ impl Hub {
             return Err(Full);
         }
         if !streams.contains_key(name) {
-            let stream = Stream::new(name.clone(), &self.settings, timeline, self.global_cell(name));
+            let (global, notices) = (self.global_cell(name), self.notices.clone());
+            let stream = Stream::new(name.clone(), &self.settings, timeline, global, notices);
             streams.insert(name.clone(), Entered { stream, announced: false });
         }
         let Some(entered) = streams.get_mut(name) else { return Err(Full) };
@@ -308,6 +373,12 @@ impl Hub {
         }
     }
 }
+
+/// What became of a publisher at the door: his place, and how he learns that he lost it.
+type Admitted = Result<(u64, CancellationToken), Unseated>;
+
+/// After the reconnect window, how often it is looked whether those who wait for a keyframe are still there.
+const LATE_PUBLISHER_POLL: Duration = Duration::from_secs(1);
 
 /// A viewer's hold on a stream: counted while it lives.
 pub struct Viewer {

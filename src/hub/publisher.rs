@@ -1,15 +1,20 @@
-//! The one publisher of a stream: an ingest session, or on an edge the relay.
+//! A publisher of a stream: an ingest session, or on an edge the relay.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Hub,
+    notice::What,
+    seats::{Seats, Turn, Unseated},
     stream::{Line, State, Stream},
 };
 use crate::{
-    clock, limits,
+    clock::{self, Instant},
+    limits,
     media::{Anchor, Data, Event, Frame, Head, Item, Room, TrackKind, Tracks, event::Moment, time::Rebase},
     task,
 };
@@ -25,27 +30,87 @@ const AUDIO_GROUP_US: i64 = 1_000_000;
 /// After so many groups in order, a picture out of order was an accident.
 const GROUPS_IN_ORDER_MIN: u32 = 3;
 
-/// The right to push into a stream. Dropping it interrupts the stream; viewers stay for the reconnect window.
+/// A place among those who push into a stream. Dropping it may interrupt the stream; viewers stay for the reconnect
+/// window.
 pub struct Publisher {
     hub: Arc<Hub>,
     stream: Arc<Stream>,
-    generation: u64,
-    /// Places this session's clock on the stream's; made with its first timestamp.
+    /// His place.
+    id: u64,
+    replaced: CancellationToken,
+    session: Session,
+}
+
+/// What a publisher says, apart from where it lands.
+#[derive(Default)]
+struct Session {
+    tracks: Option<Tracks>,
+    /// Its timestamps have an epoch of their own.
+    is_counted: bool,
+    /// Places its clock on the stream's; made with the first frame that goes on air.
     rebase: Option<Rebase>,
+    /// Where that frame landed. Sound from before it has no picture.
+    starts_us: i64,
+    /// When a picture came after which there has been no keyframe.
+    keyframe_missed: Option<Instant>,
+    /// The log knows that keyframes are missing.
+    is_warned: bool,
+}
+
+impl Session {
+    /// Can viewers begin with it?
+    fn is_start(&self, frame: &Frame) -> bool {
+        match frame.track {
+            TrackKind::Video => frame.keyframe,
+            TrackKind::Audio => self.tracks.as_ref().is_none_or(|tracks| tracks.video.is_none()),
+        }
+    }
+
+    /// Somebody else is on air: what is said next time begins anew.
+    fn stand_by(&mut self) {
+        (self.is_counted, self.rebase) = (false, None);
+    }
+
+    /// True if it lacks keyframes.
+    fn misses_keyframe(&mut self, stream: &Stream, frame: &Frame) -> bool {
+        match frame.track {
+            TrackKind::Video if frame.keyframe => self.keyframe_missed = None,
+            TrackKind::Video => {
+                self.keyframe_missed.get_or_insert_with(clock::now);
+            }
+            TrackKind::Audio => {}
+        }
+        let misses = self.keyframe_missed.is_some_and(|at| at.elapsed() >= limits::KEYFRAME_MISSING_AFTER);
+        if misses && !std::mem::replace(&mut self.is_warned, true) {
+            tracing::warn!(
+                stream = %stream.name(),
+                "pictures come without keyframes, so nobody can join: set the keyframe interval to 2 s, in OBS under \
+                 Settings > Output > Advanced, Keyframe Interval"
+            );
+        }
+        misses
+    }
 }
 
 impl Publisher {
-    /// Takes the slot; whoever had it finds himself replaced. `None` if the stream has ended.
-    pub(super) fn take_over(hub: Arc<Hub>, stream: Arc<Stream>) -> Option<Self> {
-        let line = stream.line.lock();
+    /// Takes a place. `None` if the stream has ended.
+    pub(super) fn sit(
+        hub: Arc<Hub>,
+        stream: Arc<Stream>,
+        admit: impl FnOnce(&mut Seats, Instant) -> Result<(u64, CancellationToken), Unseated>,
+    ) -> Result<Option<Self>, Unseated> {
+        let mut line = stream.line.lock();
         if stream.ring().is_closed() {
-            return None;
+            return Ok(None);
         }
-        let generation = *stream.generation.borrow() + 1;
-        stream.generation.send_replace(generation);
+        let (id, replaced) = admit(&mut line.seats, clock::now())?;
+        if line.seats.turn(id) == Turn::OnAir {
+            stream.go_on_air();
+        }
         drop(line);
         stream.stats.publishes.fetch_add(1, Ordering::Relaxed);
-        Some(Self { hub, stream, generation, rebase: None })
+        stream.notify(What::PublisherCame);
+        Ok(Some(Self { hub, stream, id, replaced, session: Session::default() }))
     }
 
     /// The stream published to.
@@ -53,45 +118,62 @@ impl Publisher {
         &self.stream
     }
 
-    /// Resolves when a newer session has taken the stream over.
+    /// What he says is what viewers get; else he stands by.
+    pub fn is_on_air(&self) -> bool {
+        self.stream.line.lock().seats.turn(self.id) == Turn::OnAir
+    }
+
+    /// Resolves when the place is lost to another publisher.
     pub fn replaced(&self) -> impl Future<Output = Replaced> + use<> {
-        let (stream, generation) = (self.stream.clone(), self.generation);
+        let replaced = self.replaced.clone();
         async move {
-            // The sender lives in `stream`, so the wait can't fail.
-            let _ = stream.generation.subscribe().wait_for(|newest| *newest != generation).await;
+            replaced.cancelled_owned().await;
             Replaced
         }
     }
 
     /// Announces the tracks as they are from here on.
     pub fn set_tracks(&mut self, tracks: Tracks) -> Result<(), Replaced> {
-        self.with_line(|stream, line, rebase| {
-            let epoch = line.epoch_of(stream, rebase);
-            line.set_tracks(stream, Tracks { epoch, ..tracks }.into(), line.group);
-        })
+        let Self { stream, session, id, .. } = self;
+        session.tracks = Some(tracks);
+        let mut line = stream.line.lock();
+        match line.seats.turn(*id) {
+            Turn::Replaced => return Err(Replaced),
+            Turn::OnAir => line.announce(stream, session),
+            // They are told when he goes on air.
+            Turn::StandsBy | Turn::Begins => {}
+        }
+        Ok(())
     }
 
-    /// Pushes a frame that carries the publisher's own timestamps.
-    pub fn push_frame(&mut self, mut frame: Frame) -> Result<(), Replaced> {
-        self.with_line(|stream, line, rebase| {
-            stream.relayed.store(false, Ordering::Relaxed);
-            let offset = line.rebase(stream, rebase, frame.dts_us) - frame.dts_us;
-            let epoch = stream.timeline().lock().epoch;
-            if line.tracks.epoch != epoch {
-                let tracks = Tracks { epoch, ..Tracks::clone(&line.tracks) };
-                line.set_tracks(stream, tracks.into(), line.group);
+    /// Pushes a frame that carries the publisher's own timestamps. Of one who stands by it is dropped.
+    pub fn push_frame(&mut self, frame: Frame) -> Result<(), Replaced> {
+        let Self { stream, session, id, .. } = self;
+        let (is_start, misses_keyframe) = (session.is_start(&frame), session.misses_keyframe(stream, &frame));
+        let mut line = stream.line.lock();
+        match line.seats.hear(*id, is_start, clock::now()) {
+            Turn::Replaced => return Err(Replaced),
+            Turn::StandsBy => {
+                session.stand_by();
+                return Ok(());
             }
-            frame.dts_us += offset;
-            frame.pts_us += offset;
-            line.keep_order(&mut frame);
-            line.push_frame(stream, frame, None);
-        })
+            Turn::Begins => {
+                stream.stats.switches.fetch_add(1, Ordering::Relaxed);
+                stream.go_on_air();
+                stream.notify(What::Switched);
+                tracing::info!(stream = %stream.name(), publishers = line.seats.len(), "another publisher is on air");
+            }
+            Turn::OnAir => {}
+        }
+        stream.no_keyframe.store(misses_keyframe, Ordering::Relaxed);
+        line.push_of(stream, session, frame, is_start);
+        Ok(())
     }
 
     /// Pushes a data message. It takes the time of the newest frame: many encoders stamp them with 0.
     /// Before the first frame there is no such time, and nobody who could read it.
     pub fn push_data(&mut self, amf0: Bytes) -> Result<(), Replaced> {
-        self.with_line(|stream, line, _| {
+        self.with_line(|stream, line| {
             if line.newest.is_some() {
                 let dts_us = line.newest_video_us.max(line.newest_audio_us);
                 stream.ring().push(Item::Data(Data { dts_us, amf0 }), line.group);
@@ -101,7 +183,7 @@ impl Publisher {
 
     /// Where a time of the publisher's clock lies on the stream's timeline. `None` before the first frame.
     pub fn place(&self, publisher_us: i64) -> Option<i64> {
-        self.rebase.and_then(|rebase| rebase.place(publisher_us))
+        self.session.rebase.and_then(|rebase| rebase.place(publisher_us))
     }
 
     /// The encoder says that the picture with this PTS of the stream's timeline was taken at this UTC instant.
@@ -112,8 +194,9 @@ impl Publisher {
 
     /// Pushes an item of the same stream's line on another node: timestamps, groups and events as they are there.
     pub fn relay(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
-        let hub = self.stream.name().is_global().then(|| self.hub.clone());
-        self.with_line(|stream, line, _| {
+        let (hub, id) = (self.stream.name().is_global().then(|| self.hub.clone()), self.id);
+        self.with_line(|stream, line| {
+            line.seats.hear(id, false, clock::now());
             stream.relayed.store(true, Ordering::Relaxed);
             let spread = match item {
                 Item::Frame(frame) => {
@@ -140,44 +223,91 @@ impl Publisher {
 
     /// Keeps an event of before `group` for nodes that come here and lack it. Those who watch here don't get it.
     pub fn remember(&mut self, event: Arc<Event>, group: u64) -> Result<(), Replaced> {
-        self.with_line(|stream, _, _| stream.ring().remember(Item::Event(event), group.saturating_sub(1)))
+        self.with_line(|stream, _| stream.ring().remember(Item::Event(event), group.saturating_sub(1)))
     }
 
-    /// Ends the stream: the publisher said that he is done.
-    pub fn end(self) {
-        self.hub.end_session(&self.stream, self.generation);
+    /// The publisher says that he is done. The stream ends, unless somebody else goes on with it or it shall wait.
+    pub fn end(mut self) {
+        self.leave(self.hub.settings.end_on_unpublish);
     }
 
-    fn with_line(&mut self, push: impl FnOnce(&Stream, &mut Line, &mut Option<Rebase>)) -> Result<(), Replaced> {
+    /// Goes away; what follows depends on who else is there.
+    fn leave(&mut self, may_end: bool) {
         let mut line = self.stream.line.lock();
-        if *self.stream.generation.borrow() != self.generation {
-            return Err(Replaced);
+        if !line.seats.leave(self.id) || self.stream.ring().is_closed() {
+            return;
         }
-        push(&self.stream, &mut line, &mut self.rebase);
+        self.stream.no_keyframe.store(false, Ordering::Relaxed);
+        if may_end && line.seats.len() == 0 {
+            return self.hub.end(&self.stream, &mut line);
+        }
+        self.stream.timeline().lock().pause();
+        self.stream.set_state(State::Interrupted);
+        drop(line);
+        let generation = *self.stream.generation.borrow();
+        self.hub.clone().end_unless_resumed(self.stream.clone(), generation);
+    }
+
+    /// What only the one on air may do; of others it is dropped.
+    fn with_line(&self, push: impl FnOnce(&Stream, &mut Line)) -> Result<(), Replaced> {
+        let mut line = self.stream.line.lock();
+        match line.seats.turn(self.id) {
+            Turn::Replaced => return Err(Replaced),
+            Turn::OnAir => push(&self.stream, &mut line),
+            Turn::StandsBy | Turn::Begins => {}
+        }
         Ok(())
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let line = self.stream.line.lock();
-        if *self.stream.generation.borrow() != self.generation || self.stream.ring().is_closed() {
-            return;
-        }
-        self.stream.timeline().lock().pause();
-        self.stream.state.send_replace(State::Interrupted);
-        drop(line);
-        self.hub.clone().end_unless_resumed(self.stream.clone(), self.generation);
+        self.leave(false);
+        self.stream.notify(What::PublisherGone);
+    }
+}
+
+impl Stream {
+    /// Another publisher is on air from here on.
+    fn go_on_air(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
     }
 }
 
 impl Line {
-    /// The epoch of a session whose clock may not have been placed yet.
-    fn epoch_of(&mut self, stream: &Stream, rebase: &mut Option<Rebase>) -> u64 {
-        if rebase.is_none() {
-            *rebase = Some(self.begin_session(stream));
+    /// The tracks of who is on air.
+    fn announce(&mut self, stream: &Stream, session: &mut Session) {
+        let Some(tracks) = &session.tracks else { return };
+        if !std::mem::replace(&mut session.is_counted, true) {
+            stream.timeline().lock().begin_session();
         }
-        stream.timeline().lock().epoch
+        let epoch = stream.timeline().lock().epoch;
+        self.set_tracks(stream, Tracks { epoch, ..tracks.clone() }.into(), self.group);
+    }
+
+    /// A frame of who is on air. What he begins with is something that viewers can begin with.
+    fn push_of(&mut self, stream: &Stream, session: &mut Session, mut frame: Frame, is_start: bool) {
+        if session.rebase.is_some_and(|rebase| rebase.is_restart(frame.dts_us)) {
+            (session.rebase, session.is_counted) = (None, false);
+        } else if session.rebase.is_none() && !is_start {
+            return;
+        }
+        stream.relayed.store(false, Ordering::Relaxed);
+        let begins = session.rebase.is_none();
+        if begins {
+            self.announce(stream, session);
+        }
+        let rebase = session.rebase.get_or_insert_with(|| Rebase::starting_at(self.next_us()));
+        let offset_us = rebase.apply(frame.dts_us) - frame.dts_us;
+        frame.dts_us += offset_us;
+        frame.pts_us += offset_us;
+        if begins {
+            session.starts_us = frame.dts_us;
+        } else if frame.track == TrackKind::Audio && frame.dts_us < session.starts_us {
+            return;
+        }
+        self.keep_order(&mut frame);
+        self.push_frame(stream, frame, None);
     }
 
     fn set_tracks(&mut self, stream: &Stream, tracks: Arc<Tracks>, group: u64) {
@@ -240,27 +370,14 @@ impl Line {
         }
     }
 
-    fn rebase(&mut self, stream: &Stream, rebase: &mut Option<Rebase>, dts_us: i64) -> i64 {
-        if rebase.is_some_and(|session| session.is_restart(dts_us)) {
-            *rebase = None;
-        }
-        rebase.get_or_insert_with(|| self.begin_session(stream)).apply(dts_us)
-    }
-
     /// Where a new session's first timestamp lands: behind the last frame by the time that has passed since.
-    fn begin_session(&mut self, stream: &Stream) -> Rebase {
-        stream.timeline().lock().begin_session();
-        match self.newest {
-            None => {
-                // The UTC clock once, so that the timeline goes on growing over a restart.
-                Rebase::starting_at(clock::unix_ms().saturating_mul(1000))
-            }
-            Some((newest_us, at)) => {
-                let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
-                // Whole milliseconds keep the conversions of every egress exact.
-                Rebase::starting_at((newest_us + gap_us) / 1000 * 1000)
-            }
-        }
+    fn next_us(&self) -> i64 {
+        // The UTC clock once, so that the timeline goes on growing over a restart.
+        let Some((newest_us, at)) = self.newest else { return clock::unix_ms().saturating_mul(1000) };
+        let newest_us = newest_us.max(self.newest_video_us).max(self.newest_audio_us);
+        let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
+        // Whole milliseconds keep the conversions of every egress exact.
+        (newest_us + gap_us) / 1000 * 1000
     }
 
     /// Within a track, decode times strictly increase, whatever an encoder does; players stop where they don't.
@@ -316,7 +433,7 @@ impl Line {
         stream.stats.bytes_in.fetch_add(frame.data.len() as u64, Ordering::Relaxed);
         stream.ring().push(Item::Frame(frame), self.group);
         if stream.state() != State::Live {
-            stream.state.send_replace(State::Live);
+            stream.set_state(State::Live);
         }
     }
 

@@ -1,4 +1,4 @@
-//! One stream: its line, its publisher slot, its events and who waits for it.
+//! One stream: its line, its publishers, its events and who waits for it.
 
 use std::sync::{
     Arc,
@@ -6,12 +6,14 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::{
     Settings,
+    notice::{Notice, What},
     origin::begin_seq,
     ring::{Bounds, Entry, EntryKind, Ring},
+    seats::Seats,
     timeline::Timeline,
 };
 use crate::{
@@ -70,8 +72,10 @@ pub struct Stats {
     pub events: AtomicU64,
     /// Events that entered the line after the frame they were meant for.
     pub events_late: AtomicU64,
-    /// Times a publisher took or retook the slot.
+    /// Times a publisher came.
     pub publishes: AtomicU64,
+    /// Times another publisher than the last went on air.
+    pub switches: AtomicU64,
 }
 
 impl Stats {
@@ -79,6 +83,22 @@ impl Stats {
     pub fn take_events_late(&self) -> u64 {
         self.events_late.swap(0, Ordering::Relaxed)
     }
+
+    /// The changes of publisher since this was last asked.
+    pub fn take_switches(&self) -> u64 {
+        self.switches.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Who publishes a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publishers {
+    /// One is on air, though he may be silent.
+    pub on_air: bool,
+    /// Others are connected, and wait for their turn.
+    pub standing_by: usize,
+    /// Pictures come and no keyframe does, so that nobody can join.
+    pub no_keyframe: bool,
 }
 
 /// A stream of this node.
@@ -91,19 +111,22 @@ pub struct Stream {
     timeline: Arc<Mutex<Timeline>>,
     /// What is so in all rooms of the organisation.
     global: Arc<RwLock<Arc<Room>>>,
-    /// Grows with each publisher; an older one finds himself replaced.
+    /// Grows whenever another publisher goes on air.
     pub(super) generation: watch::Sender<u64>,
-    pub(super) state: watch::Sender<State>,
+    state: watch::Sender<State>,
+    notices: broadcast::Sender<Notice>,
     viewers: watch::Sender<usize>,
     /// It comes from another node, which also takes its events.
     pub(super) relayed: AtomicBool,
     b_frames: AtomicBool,
+    pub(super) no_keyframe: AtomicBool,
     /// Counters.
     pub stats: Stats,
 }
 
 /// Where the line stands; outlives each publisher, so that the next one continues it.
 pub(super) struct Line {
+    pub(super) seats: Seats,
     pub(super) tracks: Arc<Tracks>,
     /// The head put into the line last.
     pub(super) head: Option<Arc<Head>>,
@@ -131,9 +154,11 @@ impl Stream {
         settings: &Settings,
         timeline: Arc<Mutex<Timeline>>,
         global: Arc<RwLock<Arc<Room>>>,
+        notices: broadcast::Sender<Notice>,
     ) -> Arc<Self> {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let line = Line {
+            seats: Seats::new(settings.rules()),
             tracks: Arc::new(Tracks::default()),
             head: None,
             resync: 0,
@@ -154,9 +179,11 @@ impl Stream {
             global,
             generation: watch::Sender::new(0),
             state: watch::Sender::new(State::Waiting),
+            notices,
             viewers: watch::Sender::new(0),
             relayed: AtomicBool::new(false),
             b_frames: AtomicBool::new(false),
+            no_keyframe: AtomicBool::new(false),
             stats: Stats::default(),
             name,
         })
@@ -180,6 +207,17 @@ impl Stream {
     /// The state and its changes.
     pub fn watch_state(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Who publishes it.
+    pub fn publishers(&self) -> Publishers {
+        let line = self.line.lock();
+        let on_air = line.seats.is_on_air();
+        Publishers {
+            on_air,
+            standing_by: line.seats.len() - usize::from(on_air),
+            no_keyframe: self.no_keyframe.load(Ordering::Relaxed),
+        }
     }
 
     /// How many viewers this node serves, and its changes: the demand that an edge pulls for.
@@ -227,7 +265,23 @@ impl Stream {
 
     /// Ends the stream for everybody; what the line still holds is delivered.
     pub(super) fn end(&self) {
-        self.state.send_replace(State::Ended);
+        self.set_state(State::Ended);
+        // Whoever waits for the next publisher has waited long enough.
+        self.generation.send_modify(|generation| *generation += 1);
         self.ring.close();
+    }
+
+    /// Tells all who follow it, if it is another than before.
+    pub(super) fn set_state(&self, state: State) {
+        let is_new = |old: &mut State| std::mem::replace(old, state) != state;
+        if self.state.send_if_modified(is_new) {
+            self.notify(What::State(state));
+        }
+    }
+
+    /// Never waits: who follows and is too slow misses the oldest notices.
+    pub(super) fn notify(&self, what: What) {
+        // Maybe nobody follows.
+        let _ = self.notices.send(Notice { stream: self.name.clone(), what });
     }
 }

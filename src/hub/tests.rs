@@ -1,4 +1,5 @@
 mod events;
+mod publishers;
 
 use std::task::Poll;
 
@@ -84,22 +85,6 @@ async fn a_publisher_that_stays_away_ends_the_stream_after_the_window() {
 
 fn clock() -> crate::clock::Instant {
     crate::clock::now()
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_newer_publisher_wins_and_the_older_learns_of_it() {
-    let hub = hub();
-    let mut old = hub.publish(&name()).expect("slot");
-    old.push_frame(frame(0, true)).expect("current");
-    let mut new = hub.publish(&name()).expect("slot");
-    assert_eq!(old.push_frame(frame(40, false)), Err(Replaced));
-    assert_eq!(old.replaced().await, Replaced);
-    drop(old);
-    new.push_frame(frame(0, true)).expect("current");
-    assert_eq!(new.stream().state(), State::Live);
-    tokio::time::advance(Duration::from_secs(60)).await;
-    tokio::task::yield_now().await;
-    assert!(hub.is_announced(&name()), "the old one's window must not end the new one's stream");
 }
 
 #[test]
@@ -409,11 +394,13 @@ async fn a_publisher_never_gets_the_slot_of_a_stream_that_has_just_ended() {
     let looked_up = hub.enter(&name(), Door::Announce).expect("room");
     let old_generation = *first.stream().generation.borrow();
     first.end();
-    assert!(Publisher::take_over(hub.clone(), looked_up.clone()).is_none());
+    let sit = |stream| Publisher::sit(hub.clone(), stream, |seats, now| seats.admit(Claim::default(), now));
+    assert!(sit(looked_up.clone()).expect("no rival").is_none());
     let second = hub.publish(&name()).expect("slot");
     assert!(!Arc::ptr_eq(second.stream(), &looked_up) && !second.stream().ring().is_closed());
+    drop(second);
     let third = hub.publish(&name()).expect("slot");
-    hub.end_session(third.stream(), old_generation);
+    assert!(hub.end_session(third.stream(), old_generation));
     assert!(hub.is_announced(&name()), "a window that ran out for an older session ends nothing");
 }
 

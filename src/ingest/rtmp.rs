@@ -193,6 +193,8 @@ impl TagIngest {
                 self.anchor = pts_us.map(|pts_us| AnchorAt { anchor, pts_us, wall_us }).or(self.anchor);
                 return;
             }
+            // Two encoders of one show say the same.
+            _ if !self.publisher.is_on_air() => return,
             _ if !self.may_send_events => Err("the stream key has no right to send events"),
             InBand::Malformed(reason) => Err(reason),
             InBand::Draft { draft, at } => Ok((draft, self.hub_time(at, beside_us))),

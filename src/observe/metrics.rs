@@ -64,6 +64,10 @@ pub struct Metrics {
     pub streams: IntGauge,
     /// Bytes in the rings of all streams.
     pub ring_bytes: IntGauge,
+    /// Publishers who are connected and not on air.
+    pub publishers_standing_by: IntGauge,
+    /// Times another publisher went on air in place of the last.
+    pub publisher_switches: IntCounter,
     /// Events accepted: durable, and acknowledged.
     pub events_published: IntCounter,
     /// Events that entered their room's line here.
@@ -116,6 +120,8 @@ impl Metrics {
         let metrics = Self {
             streams: gauge(r, "streams", "Streams held."),
             ring_bytes: gauge(r, "ring_bytes", "Bytes in the rings of all streams."),
+            publishers_standing_by: gauge(r, "publishers_standing_by", "Publishers connected that are not on air."),
+            publisher_switches: counter(r, "publisher_switches_total", "Times another publisher went on air."),
             events_published: counter(r, "events_published_total", "Events accepted: durable, and acknowledged."),
             events_fired: counter(r, "events_fired_total", "Events that entered their room's line here."),
             events_replayed: counter(r, "events_replayed_total", "Events of snapshots that joiners were sent."),

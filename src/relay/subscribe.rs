@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    hub::{Publisher, Replaced, Stream},
+    hub::{Publisher, Replaced, Stream, Unseated},
     limits::{EVENTS_PENDING_MAX, MOQ_EVENT_IDS_MAX},
     media::{Data, Event, Frame, Head, Item, Room, StreamName, TrackKind},
     proto::moq::{
@@ -44,9 +44,9 @@ pub(super) enum PullError {
     /// The upstream sends what is none.
     #[error("upstream sent a {0}")]
     Wire(#[from] WireError),
-    /// This node has all the streams it may have.
+    /// Somebody publishes it here already, or this node has all the streams it may have.
     #[error("{0}")]
-    Full(#[from] crate::hub::Full),
+    Unseated(#[from] Unseated),
 }
 
 impl Mirror {
@@ -66,7 +66,7 @@ impl Mirror {
             let mut viewers = self.stream().viewers();
             // The stream holds the sender.
             let _ = viewers.wait_for(|viewers| *viewers > 0).await;
-            let publisher = relay.hub.publish(&self.name)?;
+            let publisher = relay.hub.publish_relayed(&self.name)?;
             let mut sink = Sink::new(self, relay, publisher);
             tokio::select! {
                 ended = sink.run(client) => {
@@ -91,7 +91,7 @@ impl Mirror {
     fn forget(&self, relay: &Arc<Relay>) -> Result<(), PullError> {
         let mut state = self.state.lock();
         relay.hub.unannounce(&state.0);
-        *state = (relay.hub.announce(&self.name)?, Delivered::default());
+        *state = (relay.hub.announce(&self.name).map_err(Unseated::from)?, Delivered::default());
         Ok(())
     }
 }

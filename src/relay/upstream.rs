@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    hub::Viewer,
+    hub::{Unseated, Viewer},
     limits::MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
     media::StreamName,
     net::tls::Trust,
@@ -146,7 +146,7 @@ impl Upstream {
                 },
                 Some((name, error)) = pulls.next() => match error {
                     // It is a local stream now.
-                    Some(PullError::Replaced(_)) => self.forget(&name),
+                    Some(PullError::Replaced(_) | PullError::Unseated(Unseated::Busy)) => self.forget(&name),
                     Some(PullError::Session(_)) | None => {}
                     Some(error) => tracing::warn!(stream = %name, %error, "upstream subscription failed"),
                 },

@@ -25,7 +25,7 @@ use crate::{
     clock,
     config::Role,
     egress::{self, Carriage, Egress, Extras, Outlet, Session, SessionLog, Undelivered},
-    hub::{Replaced, Viewer},
+    hub::{Claim, Replaced, Viewer},
     ingest::rtmp::{Counters, TagIngest},
     limits,
     media::StreamName,
@@ -55,6 +55,8 @@ enum End {
     SetupTimeout,
     #[error("silent")]
     Silent,
+    #[error("no media in time")]
+    NoMedia,
     #[error("{0}")]
     Refused(&'static str),
     #[error("{0}")]
@@ -79,6 +81,7 @@ impl End {
             Self::Stalled => "stalled",
             Self::SetupTimeout => "setup timeout",
             Self::Silent => "silent",
+            Self::NoMedia => "no media",
             Self::Refused(reason) | Self::Line(reason) => reason,
             Self::Unpublished => "unpublished",
             Self::Stopping => "server stops",
@@ -103,6 +106,7 @@ impl From<Undelivered> for End {
 pub(super) struct Timeouts {
     first_byte: Duration,
     setup: Duration,
+    first_media: Duration,
     publisher_silence: Duration,
 }
 
@@ -111,6 +115,7 @@ impl Default for Timeouts {
         Self {
             first_byte: limits::RTMP_FIRST_BYTE_TIMEOUT,
             setup: limits::RTMP_SETUP_TIMEOUT,
+            first_media: limits::FIRST_MEDIA_TIMEOUT,
             publisher_silence: limits::RTMP_PUBLISHER_SILENCE_MAX,
         }
     }
@@ -208,12 +213,12 @@ async fn authorise_publish(
     if name.is_global() {
         return link.refuse(PUBLISH_BAD_NAME, "that name stands for all rooms").await;
     }
-    match node.hub.publish(&name) {
+    match node.hub.publish_as(&name, Claim { priority: grant.priority }) {
         Ok(publisher) => {
             link.session.accept_publish()?;
             Ok((TagIngest::new(publisher, grant.events), grant))
         }
-        Err(_) => link.refuse(PUBLISH_BAD_NAME, FULL).await,
+        Err(unseated) => link.refuse(PUBLISH_BAD_NAME, unseated.as_str()).await,
     }
 }
 
@@ -247,7 +252,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     // One message a wake is the rule: what is waited for beside it is set up once.
     let (mut replaced, mut stopping) = (pin!(ingest.replaced()), pin!(node.stop.cancelled()));
     let mut over = pin!(grant.over());
-    let (mut silence, mut heard) = (pin!(sleep(node.rtmp.publisher_silence)), clock::now());
+    let (mut silence, mut heard) = (pin!(sleep(node.rtmp.first_media.min(node.rtmp.publisher_silence))), began);
     let end = loop {
         let before = ingest.counters();
         let handled = handle_published(node, link, &mut ingest, &mut events);
@@ -270,10 +275,16 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
             replaced = &mut replaced => break End::Replaced(replaced),
             over = &mut over => break End::Over(over),
             () = &mut stopping => break End::Stopping,
-            () = &mut silence => match heard + node.rtmp.publisher_silence {
-                deadline if deadline > clock::now() => silence.as_mut().reset(deadline),
-                _ => break End::Silent,
-            },
+            () = &mut silence => {
+                let (due, end) = match now.video_frames + now.audio_frames {
+                    0 => (began + node.rtmp.first_media, End::NoMedia),
+                    _ => (heard + node.rtmp.publisher_silence, End::Silent),
+                };
+                if due <= clock::now() {
+                    break end;
+                }
+                silence.as_mut().reset(due);
+            }
         }
     };
     let Counters { video_frames, audio_frames, bytes, data, events, undescribed } = ingest.counters();

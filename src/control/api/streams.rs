@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock,
-    hub::{self, Stream},
+    hub::{self, Publishers, Stream},
 };
 
 /// The server's clock.
@@ -53,6 +53,7 @@ pub(super) struct StreamInfo {
     /// waiting, live, interrupted or ended.
     #[schema(value_type = String)]
     state: hub::State,
+    publisher: PublisherInfo,
     /// Viewers that this node serves.
     viewers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +62,17 @@ pub(super) struct StreamInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     audio: Option<AudioInfo>,
+}
+
+/// Who publishes it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublisherInfo {
+    /// One is on air, though he may be silent.
+    on_air: bool,
+    /// Others that are connected and wait for their turn.
+    standing_by: usize,
+    /// Pictures come without keyframes, so nobody can join: the encoder's keyframe interval is to be set.
+    no_keyframe: bool,
 }
 
 /// The picture.
@@ -140,11 +152,13 @@ pub(super) async fn show(
 impl StreamInfo {
     fn of(stream: &Stream) -> Self {
         let tracks = stream.tracks().unwrap_or_default();
+        let Publishers { on_air, standing_by, no_keyframe } = stream.publishers();
         let video = tracks.video.as_ref();
         let audio = tracks.audio.as_ref();
         Self {
             name: stream.name().to_string(),
             state: stream.state(),
+            publisher: PublisherInfo { on_air, standing_by, no_keyframe },
             viewers: *stream.viewers().borrow(),
             video: video.map(|video| VideoInfo {
                 codec: video.codec.as_str().to_owned(),

@@ -1090,8 +1090,10 @@ fn whoever_comes_later_replaces_the_session() {
     let mut ingest = RtpIngest::new(hub.publish(&name).unwrap(), terms(vec![audio()]), INTERVAL, clock::now());
     let mut microphone = Source::audio();
     assert_eq!(ingest.handle_rtp(clock::now(), &microphone.sound(0, 0)), Ok(()));
-    let _newer = hub.publish(&name).unwrap();
-    assert_eq!(ingest.handle_rtp(clock::now(), &microphone.sound(SOUND_US, 1)), Err(Replaced));
+    let mut newer = RtpIngest::new(hub.publish(&name).unwrap(), terms(vec![audio()]), INTERVAL, clock::now());
+    assert_eq!(ingest.handle_rtp(clock::now(), &microphone.sound(SOUND_US, 1)), Ok(()));
+    assert_eq!(newer.handle_rtp(clock::now(), &Source::audio().sound(0, 0)), Ok(()));
+    assert_eq!(ingest.handle_rtp(clock::now(), &microphone.sound(2 * SOUND_US, 2)), Err(Replaced));
 }
 
 proptest! {

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{Config, PlayPolicy, PublishKey, Token, TokenRole},
+    config::{Config, PlayPolicy, PublishKey, SecondPublisher, Token, TokenRole},
     control::api::MoqAddress,
     hub::{Patience, Publisher, State},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
@@ -40,7 +40,7 @@ const PATIENT: Duration = Duration::from_secs(60);
 const PATIENCE: Patience = Patience { lag_max: Duration::from_secs(3), stall_max: Duration::from_secs(2) };
 
 fn timeouts() -> Timeouts {
-    Timeouts { first_byte: PATIENT, setup: PATIENT, publisher_silence: PATIENT }
+    Timeouts { first_byte: PATIENT, setup: PATIENT, first_media: PATIENT, publisher_silence: PATIENT }
 }
 
 struct Server {
@@ -266,9 +266,11 @@ async fn the_newer_publisher_takes_over_and_the_older_is_told() {
     let mut viewer = server.request(ClientMode::Play, "room").await;
     viewer.see(b"inter").await;
     let mut new = server.publish(ROOM).await;
+    old.send_gop().await;
+    viewer.see(b"inter").await;
+    new.send_gop().await;
     assert_eq!(old.rejected().await, (PUBLISH_BAD_NAME.to_owned(), REPLACED.to_owned()));
     assert_eq!(old.next().await, None);
-    new.send_gop().await;
     viewer.see(b"inter").await;
     assert!(server.ended("replaced"));
 }
@@ -281,6 +283,26 @@ async fn a_silent_publisher_is_taken_for_gone() {
     assert_eq!(anchor.next().await, None);
     assert_eq!(server.state(), Some(State::Interrupted));
     assert!(server.ended("silent"));
+}
+
+#[tokio::test]
+async fn a_second_publisher_is_refused_where_the_first_shall_stay() {
+    let mut config = config();
+    config.ingest.second_publisher = SecondPublisher::Reject;
+    let server = Server::start(config, timeouts());
+    let mut old = server.publish(ROOM).await;
+    old.send_gop().await;
+    let refused = (PUBLISH_BAD_NAME.to_owned(), "another publisher is on air".to_owned());
+    assert_eq!(server.request(ClientMode::Publish, ROOM).await.rejected().await, refused);
+    old.send_gop().await;
+    assert_eq!(server.state(), Some(State::Live));
+}
+
+#[tokio::test]
+async fn a_publisher_who_sends_no_media_is_closed() {
+    let server = Server::start(config(), Timeouts { first_media: Duration::from_millis(100), ..timeouts() });
+    assert_eq!(server.publish(ROOM).await.next().await, None);
+    assert!(server.ended("no media"));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::{BFrames, Config, Role as NodeRole},
     egress::{self, Playback},
+    hub::Claim,
     limits,
     media::{Codec, StreamName},
     net::{
@@ -225,13 +226,16 @@ impl Ask {
             return Err(refuse(StatusCode::FORBIDDEN, "this node is an edge: publish at its origin"));
         }
         let grant = self.authorise(kind, &name, &*self.shard.node.access).await?;
+        node.hub
+            .may_publish_as(&name, Claim { priority: grant.priority })
+            .map_err(|unseated| refuse(StatusCode::CONFLICT, unseated.to_string()))?;
         let query = self.query(kind);
         let offer = self.offer(kind, body).await?;
         let place = self.place(kind)?;
         let local = shard.local(self.reached.ip());
         let (answer, terms) = sdp::publish::answer(&offer, &local, &PUBLISHED)
             .map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
-        let publishing = Publishing::new(node, name.clone(), terms.clone(), self.from);
+        let publishing = Publishing::new(node, name.clone(), terms.clone(), self.from, &grant);
         let id = shard.start(name.clone(), &local, &terms, Role::Publish(Box::new(publishing)), grant, place);
         Ok(created(format!("{}/{name}/{id}{query}", kind.folder()), &local, answer))
     }

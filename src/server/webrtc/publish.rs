@@ -11,10 +11,11 @@ use std::{
 use super::{super::Node, door::Door, session::End};
 use crate::{
     clock::{self, Instant},
-    hub::Replaced,
+    hub::{Claim, Replaced},
     ingest::whip::{Counters, RtpIngest},
     limits,
     media::StreamName,
+    net::access::Grant,
     observe::metrics::{Present, Protocol, StreamMetrics},
     proto::{
         sdp::Terms,
@@ -31,8 +32,10 @@ pub(super) struct Publishing {
     /// Once he is connected: only then he takes the stream over.
     live: Option<Live>,
     began: Instant,
-    /// When media last came.
+    priority: u8,
+    /// When media last came, or he was connected.
     heard: Instant,
+    has_media: bool,
 }
 
 struct Live {
@@ -44,14 +47,15 @@ struct Live {
 }
 
 impl Publishing {
-    pub(super) fn new(node: &Arc<Node>, name: StreamName, terms: Terms, from: SocketAddr) -> Self {
+    pub(super) fn new(node: &Arc<Node>, name: StreamName, terms: Terms, from: SocketAddr, grant: &Grant) -> Self {
         let now = clock::now();
-        Self { node: node.clone(), name, from, terms, live: None, began: now, heard: now }
+        let priority = grant.priority;
+        Self { node: node.clone(), name, from, terms, live: None, began: now, priority, heard: now, has_media: false }
     }
 
-    /// Takes the stream.
+    /// Takes a place in the stream.
     pub(super) fn connected(&mut self, now: Instant) -> Result<(), End> {
-        let publisher = self.node.hub.publish(&self.name).map_err(|_| End::Full)?;
+        let publisher = self.node.hub.publish_as(&self.name, Claim { priority: self.priority })?;
         let interval = self.node.config.webrtc.keyframe_interval();
         let ingest = RtpIngest::new(publisher, self.terms.clone(), interval, now);
         let metrics = &self.node.metrics;
@@ -68,7 +72,7 @@ impl Publishing {
     }
 
     pub(super) fn handle_rtp(&mut self, now: Instant, packet: &[u8]) -> Result<(), End> {
-        self.heard = now;
+        (self.heard, self.has_media) = (now, true);
         match &mut self.live {
             Some(live) => Ok(live.ingest.handle_rtp(now, packet)?),
             None => Ok(()),
@@ -83,8 +87,12 @@ impl Publishing {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let live = self.live.as_ref()?;
-        let silent = self.heard + limits::RTMP_PUBLISHER_SILENCE_MAX;
+        let silent = self.silent_at();
         Some(live.ingest.poll_timeout().map_or(silent, |due| due.min(silent)))
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard + if self.has_media { limits::RTMP_PUBLISHER_SILENCE_MAX } else { limits::FIRST_MEDIA_TIMEOUT }
     }
 
     pub(super) fn advance(
@@ -94,6 +102,7 @@ impl Publishing {
         peer: &mut Peer,
         door: &Door,
     ) -> Result<(), End> {
+        let is_silent = self.silent_at() <= now;
         let Some(live) = &mut self.live else { return Ok(()) };
         if let Poll::Ready(replaced) = live.replaced.as_mut().poll(cx) {
             return Err(replaced.into());
@@ -101,8 +110,8 @@ impl Publishing {
         if live.ingest.poll_timeout().is_some_and(|due| due <= now) {
             live.ingest.handle_timeout(now)?;
         }
-        if self.heard + limits::RTMP_PUBLISHER_SILENCE_MAX <= now {
-            return Err(End::Silent);
+        if is_silent {
+            return Err(if self.has_media { End::Silent } else { End::NoMedia });
         }
         while let Some(mut bytes) = live.ingest.poll_feedback(now) {
             if let (Some(path), Some(sealer)) = (peer.path(), peer.sealer())

@@ -18,7 +18,7 @@ use super::{door::Seat, play::Playing, publish::Publishing};
 use crate::{
     clock::{self, Instant},
     egress,
-    hub::Replaced,
+    hub::{Replaced, Unseated},
     limits,
     net::{
         access::{Grant, GrantOver},
@@ -42,8 +42,10 @@ pub(super) enum End {
     Silent,
     #[error("deleted")]
     Deleted,
-    #[error("this node has all the streams it may have")]
-    Full,
+    #[error("no media in time")]
+    NoMedia,
+    #[error(transparent)]
+    Unseated(#[from] Unseated),
     #[error("server stops")]
     Stopping,
 }
@@ -61,7 +63,8 @@ impl End {
             Self::Over(over) => over.label(),
             Self::Viewer(over) => viewer_over(&over),
             Self::Deleted => "deleted",
-            Self::Full => "full",
+            Self::NoMedia => "no media",
+            Self::Unseated(unseated) => unseated.as_str(),
             Self::Stopping => "server stops",
         }
     }

@@ -30,7 +30,7 @@ fn start(shard: &Arc<Shard>) -> (ResourceId, Vec<u8>) {
     let offer = Offer::parse(&sdp::client::publish(&peer, Some(Codec::Avc), None, ssrcs)).expect("our own");
     let (_, terms) = sdp::publish::answer(&offer, &local, &[Codec::Avc]).expect("acceptable");
     let (from, name) = (SocketAddr::from(([127, 0, 0, 1], 9)), "live/room".parse::<StreamName>().expect("a name"));
-    let publishing = Publishing::new(&shard.node, name.clone(), terms.clone(), from);
+    let publishing = Publishing::new(&shard.node, name.clone(), terms.clone(), from, &Grant::default());
     let place = shard.node.webrtc.viewers.pending.admit(from.ip()).expect("a place");
     let id = shard.start(name, &local, &terms, Role::Publish(Box::new(publishing)), Grant::default(), place);
     let username = format!("{}:{}", local.ice.ufrag, peer.ice.ufrag);
