@@ -2,7 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod floods;
 mod hooks;
 mod lifecycle;
-mod floods;
 mod viewers;
