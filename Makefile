@@ -4,15 +4,20 @@
 # make compare        the same load on other servers, as one table
 # make rtc-check      whether the reasons against `rtc` still hold
 # make record-ratios  what the load of tests/load_ratio.rs costs from now on
+# make fuzz           the fuzzer on every target, FUZZ_SECS each; on one with TARGET=rtmp_chunk
 # make setup          what the tests need and this machine lacks
 
 # nextest and cargo-deny live in the tree when the machine has none.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
+# Seconds a fuzz target.
+FUZZ_SECS ?= 15
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
 CONSOLE := src/console/app
 CONSOLE_SOURCES := $(shell find $(CONSOLE) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: run test bench compare rtc-check record-ratios setup console
+.PHONY: run test bench compare rtc-check record-ratios fuzz setup console
 
 run:
 	tools/setup.sh build
@@ -29,7 +34,7 @@ test: setup console
 	cargo deny --locked check bans licenses sources
 	npm --prefix $(CONSOLE) test
 	cargo test --release --locked --doc
-	cargo nextest run --release --locked
+	FUZZ_SECS=$(FUZZ_SECS) cargo nextest run --release --locked
 
 bench:
 	cargo bench --locked --bench events --bench wire --bench hub
@@ -42,6 +47,15 @@ rtc-check:
 
 record-ratios:
 	HAWKER_RECORD=1 cargo nextest run --release --locked --test load_ratio
+
+# The fuzzer wants flags that only nightly has by right. Without unsafe code there is nothing for a sanitizer to see.
+fuzz:
+	tools/setup.sh fuzz
+	cp Cargo.lock fuzz/Cargo.lock
+	RUSTC_BOOTSTRAP=1 cargo fuzz build --sanitizer none $(TARGET)
+	printf '%s\n' $(or $(TARGET),$(FUZZ_TARGETS)) | xargs -P 2 -I @ sh -c '\
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none @ -- -max_total_time=$(FUZZ_SECS) -max_len=16384 -verbosity=0 \
+		|| { echo "fuzz: @ failed"; exit 255; }'
 
 setup:
 	tools/setup.sh

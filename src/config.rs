@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::secret::{Digest, Secret};
 
 mod check;
+pub mod fuzz;
 mod hooks;
 mod load;
 

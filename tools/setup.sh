@@ -2,6 +2,7 @@
 # Installs what this machine lacks; a second run finds nothing to do. Debian 12 or later.
 #
 #   tools/setup.sh build   what `make run` needs
+#   tools/setup.sh fuzz    what `make fuzz` needs
 #   tools/setup.sh         what `make test` needs too
 #
 # Inside the tree it fills .tools/ (cargo), .venv/ (PyPI) and node_modules/ (npm).
@@ -15,7 +16,8 @@ done
 # A linker, and what aws-lc-rs is built with.
 debian=(gcc libc6-dev cmake)
 # The foreign software that the tests publish and play with.
-[[ ${1:-} == build ]] || debian+=(
+[[ ${1:-} != fuzz ]] || debian+=(g++)
+[[ -n ${1:-} ]] || debian+=(
     curl
     ffmpeg rtmpdump
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
@@ -47,6 +49,7 @@ cargo_tool() {
     command -v "$1" >/dev/null || cargo install "$1" --locked --root .tools --debug --config 'profile.dev.debug=false'
 }
 export PATH="$PWD/.tools/bin:$PATH"
+[[ ${1:-} != fuzz ]] || { cargo_tool cargo-fuzz; exit 0; }
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
 

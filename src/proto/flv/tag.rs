@@ -256,5 +256,26 @@ const AUDIO_CODECS: &[(u8, &str)] = &[
     (14, "MP3"),
 ];
 
+/// Fuzz entry: the body of one tag.
+pub mod fuzz {
+    use bytes::Bytes;
+
+    use super::{MediaTag, TagBody, TagKind, parse};
+
+    /// The first byte says whether it is a picture's or a sound's; what is read can be written, and then says the same.
+    pub fn enhanced(data: &[u8]) {
+        let Some((&first, body)) = data.split_first() else { return };
+        let kind = if first & 1 == 0 { TagKind::Video } else { TagKind::Audio };
+        let Ok(tag) = parse(kind, Bytes::copy_from_slice(body)) else { return };
+        let written = match &tag {
+            MediaTag::VideoConfig(config) => TagBody::video_config(config),
+            MediaTag::AudioConfig(config) => TagBody::audio_config(config),
+            _ => return,
+        };
+        let again = [written.header.as_ref(), written.payload.as_ref()].concat();
+        assert_eq!(parse(kind, again.into()), Ok(tag), "a configuration changed on its way");
+    }
+}
+
 #[cfg(test)]
 mod tests;

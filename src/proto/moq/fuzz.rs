@@ -6,6 +6,7 @@ use super::{
     catalog::Catalog,
     container, line,
     lite05::{self, AnnounceBroadcast, AnnounceOk, DataEvent, DataStream, Probe, Request, SubscribeReply, TrackInfo},
+    varint::{self, Reader},
 };
 
 /// Both directions of the bidirectional streams.
@@ -49,6 +50,33 @@ pub fn data(bytes: &[u8]) {
         }
     }
     let _ = line::decode_item(&Bytes::copy_from_slice(bytes));
+}
+
+/// Numbers in any of their lengths, and strings.
+pub fn varint(bytes: &[u8]) {
+    let mut reader = Reader::new(bytes);
+    while let Ok(value) = reader.varint() {
+        let mut shortest = Vec::new();
+        varint::put_varint(&mut shortest, value);
+        assert_eq!(shortest.len(), varint::varint_len(value));
+        assert_eq!(Reader::new(&shortest).varint(), Ok(value));
+        let signed = varint::unzigzag(value);
+        assert_eq!(varint::zigzag(signed), value);
+    }
+    let mut reader = Reader::new(bytes);
+    while let Ok(text) = reader.string("text", 100) {
+        assert!(text.len() <= 100);
+    }
+}
+
+/// A session's first stream: SETUP, or what a peer says in its place.
+pub fn session(bytes: &[u8]) {
+    let mut stream = DataStream::default();
+    stream.handle_chunk(bytes);
+    let Ok(Some(DataEvent::Setup(setup))) = stream.poll_event() else { return };
+    let mut again = DataStream::default();
+    again.handle_chunk(&setup.to_stream());
+    assert_eq!(again.poll_event(), Ok(Some(DataEvent::Setup(setup))), "SETUP changed on its way");
 }
 
 /// A catalog.
