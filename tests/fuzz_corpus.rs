@@ -12,7 +12,7 @@ use std::{
 };
 
 use hawker::{
-    cli, config, media,
+    cli, config, control, media, net,
     proto::{flv, ice, moq, rtmp, rtp, sdp, webrtc},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -38,11 +38,13 @@ targets! {
     enhanced: flv::tag::fuzz::enhanced,
     event: media::fuzz::event,
     flv: flv::reader::fuzz::flv,
+    jwt: control::auth::jwt::fuzz::jwt,
     moq_catalog: moq::fuzz::catalog,
     moq_control: moq::fuzz::control,
     moq_data: moq::fuzz::data,
     moq_session: moq::fuzz::session,
     moq_varint: moq::fuzz::varint,
+    outbound: net::outbound::fuzz::outbound,
     room: media::fuzz::room,
     rtcp: rtp::fuzz::rtcp,
     rtmp_chunk: rtmp::chunk::fuzz::rtmp_chunk,
@@ -51,6 +53,7 @@ targets! {
     rtmp_session: rtmp::server::fuzz::rtmp_session,
     rtp_payload: rtp::fuzz::payload,
     sdp: sdp::fuzz::sdp,
+    signed_url: control::auth::signed_url::fuzz::signed_url,
     stream_name: media::fuzz::stream_name,
     stun: ice::fuzz::stun,
     webrtc_input: webrtc::fuzz::input,

@@ -1,4 +1,5 @@
 mod events;
+mod model;
 mod publishers;
 
 use std::task::Poll;

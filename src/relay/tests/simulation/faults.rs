@@ -22,10 +22,10 @@ pub(super) enum Act {
     Hush,
     /// He publishes, whoever else does.
     Publish,
-    /// The how manieth viewer stops reading.
-    Stall(usize),
+    /// The viewer at a node stops reading.
+    Stall(Place),
     /// He goes on.
-    Resume(usize),
+    Resume(Place),
 }
 
 /// The troubles of one round, in order of time; the last of them is over `within` that time.
@@ -56,7 +56,6 @@ fn trouble(rng: &mut StdRng) -> (Vec<Act>, Vec<Act>) {
     let place = [ORIGIN, NEAR, FAR][rng.random_range(0..3)];
     let of_place =
         |link| LINKS.into_iter().filter(|(a, b)| [*a, *b].contains(&place)).map(move |(a, b)| Act::Link(a, b, link));
-    let viewer = rng.random_range(0..3);
     match rng.random_range(0..10) {
         0..=2 => (vec![Act::Link(a, b, poor)], vec![Act::Link(a, b, Link::SOUND)]),
         3 | 4 => (vec![Act::Link(a, b, cut)], vec![Act::Link(a, b, Link::SOUND)]),
@@ -64,7 +63,7 @@ fn trouble(rng: &mut StdRng) -> (Vec<Act>, Vec<Act>) {
         6 => (vec![Act::Kill(place)], vec![Act::Start(place)]),
         7 => (vec![Act::Hush], vec![Act::Publish]),
         8 => (vec![Act::Publish], Vec::new()),
-        _ => (vec![Act::Stall(viewer)], vec![Act::Resume(viewer)]),
+        _ => (vec![Act::Stall(place)], vec![Act::Resume(place)]),
     }
 }
 

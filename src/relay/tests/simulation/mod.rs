@@ -283,15 +283,13 @@ impl World {
             Act::Start(_) => {}
             Act::Hush => self.anchor = None,
             Act::Publish => self.publish(),
-            Act::Stall(viewer) => self.stall(viewer, true),
-            Act::Resume(viewer) => self.stall(viewer, false),
+            Act::Stall(place) => self.stall(place, true),
+            Act::Resume(place) => self.stall(place, false),
         }
     }
 
-    fn stall(&mut self, viewer: usize, stalled: bool) {
-        if let Some(seat) = self.seats.get_mut(viewer) {
-            seat.stalled = stalled;
-        }
+    fn stall(&mut self, place: Place, stalled: bool) {
+        self.seats.iter_mut().filter(|seat| seat.place == place).for_each(|seat| seat.stalled = stalled);
     }
 
     fn node(&self, place: Place) -> Option<&Node> {
