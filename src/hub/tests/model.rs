@@ -78,6 +78,8 @@ struct World {
     hub: Arc<Hub>,
     stop: CancellationToken,
     publisher: Option<Publisher>,
+    /// Those who were there before him, as long as he has not begun.
+    replaced: Vec<Publisher>,
     /// Since when nobody publishes a stream that somebody did publish.
     away: Option<clock::Instant>,
     /// The publisher's clock, which begins at 0 with each session.
@@ -103,6 +105,7 @@ impl World {
             hub,
             stop,
             publisher: None,
+            replaced: Vec::new(),
             away: None,
             now_us: 0,
             tracks: Tracks::default(),
@@ -154,8 +157,7 @@ impl World {
 
     fn publish(&mut self, video: bool, audio: bool) {
         let publisher = self.hub.publish(&name()).expect("the slot");
-        // Whoever was there finds himself replaced, which interrupts nothing.
-        self.publisher = Some(publisher);
+        self.replaced.extend(self.publisher.replace(publisher));
         let config = VideoConfig { codec: Codec::Avc, description: Bytes::new(), width: 16, height: 16 };
         let sound = AudioConfig { codec: Codec::Aac, description: Bytes::new(), sample_rate: 48_000, channels: 2 };
         self.tracks = Tracks { video: video.then_some(config), audio: audio.then_some(sound), ..Tracks::default() };
@@ -176,9 +178,10 @@ impl World {
 
     fn leave(&mut self, ends: bool) {
         let Some(publisher) = self.publisher.take() else { return };
+        self.replaced.clear();
         let has_frames = publisher.stream().state() != State::Waiting;
-        if !ends && has_frames {
-            self.away = Some(clock::now());
+        if has_frames && !(ends && publisher.is_on_air()) {
+            self.away.get_or_insert_with(clock::now);
             return;
         }
         // Without a frame there is nothing to wait for either.
@@ -218,6 +221,9 @@ impl World {
         }
         self.away = None;
         assert_eq!(publisher.stream().state(), State::Live);
+        for mut other in self.replaced.drain(..) {
+            assert_eq!(other.push_data(Bytes::new()), Err(Replaced));
+        }
     }
 
     /// Before the first frame nobody is promised one-shots.
