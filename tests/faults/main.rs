@@ -1,5 +1,7 @@
 //! What must survive, as tests: each is one fault, seeded by `FAULT_SEED` where chance plays a part.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod floods;
