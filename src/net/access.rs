@@ -150,6 +150,26 @@ impl Grant {
     }
 }
 
+/// Lets everybody watch everything, until it is cancelled.
+#[cfg(test)]
+pub(crate) struct Revocable(pub(crate) CancellationToken);
+
+#[cfg(test)]
+impl Access for Revocable {
+    fn ask<'a>(&'a self, _: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>> {
+        let grant = Grant { revoked: self.0.clone(), ..Grant::default() };
+        Box::pin(std::future::ready(Ok(grant)))
+    }
+
+    fn may_see(&self, _: &StreamName, _: Option<&str>) -> bool {
+        true
+    }
+
+    fn edge(&self, _: &str) -> Option<Grant> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

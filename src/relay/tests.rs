@@ -1,6 +1,7 @@
 //! Sessions over real QUIC on loopback: an origin, edges, and viewers that are our own client.
 
 mod simulation;
+mod stalls;
 
 use std::{
     net::SocketAddr,
@@ -79,17 +80,16 @@ impl Node {
     }
 
     fn with_lag(address: SocketAddr, identity: &Identity, lag_max: Duration) -> Self {
+        Self::with(address, identity, Patience::new(lag_max), Arc::new(Doors))
+    }
+
+    fn with(address: SocketAddr, identity: &Identity, patience: Patience, access: Arc<dyn Access>) -> Self {
         let signer = Signer::from_seed(&[7; 32]);
         let keys = Arc::new(arc_swap::ArcSwap::from_pointee(signer.public().into()));
         let linger = Duration::from_millis(300);
         let settings = Settings { linger, ..Settings::default() };
-        let relay = Relay::new(
-            Hub::new(settings, Some(Origin::in_memory())),
-            Arc::new(Doors),
-            Metrics::new(0, true),
-            keys,
-            Patience::new(lag_max),
-        );
+        let relay =
+            Relay::new(Hub::new(settings, Some(Origin::in_memory())), access, Metrics::new(0, true), keys, patience);
         let socket = udp::bind("MoQ", address, 1).expect("a port").remove(0);
         let config = server_config(identity).expect("a configuration");
         let listener = listen(relay.clone(), socket, config).expect("a listener");

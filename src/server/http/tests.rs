@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 use crate::{
@@ -17,7 +17,11 @@ use crate::{
     control::api::MoqAddress,
     hub::{Patience, Publisher},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
-    net::{self, stream::Handshake},
+    net::{
+        self,
+        access::{Access, Revocable},
+        stream::Handshake,
+    },
     server,
     server::EventKeys,
 };
@@ -31,8 +35,12 @@ struct Server {
 }
 
 impl Server {
-    /// On air with one keyframe.
     fn start() -> Self {
+        Self::start_with(|node| node.access.clone())
+    }
+
+    /// On air with one keyframe.
+    fn start_with(access: impl FnOnce(&Node) -> Arc<dyn Access>) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config { data_dir: Some(data.path().into()), ..Config::default() };
         config.auth.play = PlayPolicy::Anyone;
@@ -48,7 +56,7 @@ impl Server {
         let flv = Flv {
             hub: node.hub.clone(),
             egress: node.egress(),
-            access: node.auth.clone(),
+            access: access(&node),
             metrics: node.metrics.clone(),
             wait_publisher: Duration::from_secs(5),
         };
@@ -166,4 +174,17 @@ async fn a_stop_ends_viewers_with_their_last_tag_and_those_who_do_not_read() {
     blocked.node.stop.cancel();
     blocked.sessions.close();
     timeout(SOON, blocked.sessions.wait()).await.expect("nobody is left");
+}
+
+#[tokio::test]
+async fn a_viewer_whose_token_is_revoked_goes_at_once_though_he_does_not_read() {
+    let revoked = CancellationToken::new();
+    let access = Arc::new(Revocable(revoked.clone()));
+    let mut server = Server::start_with(|_| access);
+    let mut stalls = server.request(GET).await;
+    read_until(&mut stalls, b"FLV\x01").await;
+    server.flood();
+    read_until(&mut stalls, &[7; 64]).await;
+    revoked.cancel();
+    server.ended("revoked").await;
 }

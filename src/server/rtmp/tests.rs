@@ -8,6 +8,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     control::api::MoqAddress,
     hub::{Patience, Publisher, State},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
+    net::access::{Access, Revocable},
     proto::{
         flv::{MediaTag, TagBody},
         rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession, amf0},
@@ -51,12 +53,18 @@ struct Server {
 }
 
 impl Server {
-    fn start(mut config: Config, rtmp: Timeouts) -> Self {
+    fn start(config: Config, rtmp: Timeouts) -> Self {
+        Self::start_with(config, rtmp, None)
+    }
+
+    fn start_with(mut config: Config, rtmp: Timeouts, access: Option<Arc<dyn Access>>) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         config.data_dir = Some(data.path().into());
         let moq = MoqAddress { port: 0, certificate_sha256: None };
         let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
-        let node = Arc::new(Node { rtmp, patience: PATIENCE, ..Node::new(config, moq, keys).expect("a node") });
+        let node = Node::new(config, moq, keys).expect("a node");
+        let access = access.unwrap_or(node.access.clone());
+        let node = Arc::new(Node { rtmp, patience: PATIENCE, access, ..node });
         // Accepted sockets inherit the small buffer, so that a viewer who doesn't read is noticed soon.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(16 * 1024).expect("set");
@@ -350,6 +358,20 @@ async fn a_viewer_who_does_not_read_is_dropped_and_the_others_see_everything() {
     assert!(server.ended("stalled"));
     let viewers = *publisher.stream().viewers().borrow();
     assert_eq!(viewers, 1, "the healthy one stays");
+}
+
+#[tokio::test]
+async fn a_viewer_whose_token_is_revoked_goes_at_once_though_he_does_not_read() {
+    let revoked = CancellationToken::new();
+    let server = Server::start_with(config(), timeouts(), Some(Arc::new(Revocable(revoked.clone()))));
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
+    let mut stalled = server.request(ClientMode::Play, "room").await;
+    stalled.see(b"first").await;
+    publisher.push_frame(frame(40, vec![7; 16 << 20])).expect("current");
+    revoked.cancel();
+    soon("his end", stalled.server).await.expect("no panic");
+    assert!(server.ended("revoked"));
 }
 
 #[tokio::test]
