@@ -13,8 +13,8 @@ mod trust;
 mod webrtc;
 
 use std::{
-    future::Future,
-    net::TcpListener,
+    future::{Future, pending},
+    net::{TcpListener, UdpSocket},
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     thread,
@@ -22,7 +22,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use futures_util::future::OptionFuture;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -53,7 +54,12 @@ use crate::{
     transcode::Transcoders,
 };
 
-use self::{keys::EventKeys, listeners::Sockets, reload::Reload, webrtc::WebRtc};
+use self::{
+    keys::EventKeys,
+    listeners::{AwaitedPort, Ports, Sockets},
+    reload::Reload,
+    webrtc::WebRtc,
+};
 pub use self::{keys::KeyError, listeners::Addresses};
 
 /// What the shards of a node share.
@@ -88,8 +94,7 @@ struct Node {
 /// A server whose ports are open.
 pub struct Server {
     node: Arc<Node>,
-    shards: Vec<Sockets>,
-    addresses: Addresses,
+    ports: Ports,
     tls: Tls,
     identity: Identity,
     reload: Reload,
@@ -132,24 +137,36 @@ pub enum StartError {
 impl Server {
     /// Opens every port that `config` names.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::open(config, false)
+    }
+
+    /// The same beside a process that is about to end, or does already: what only one of them can have, it is waited
+    /// for. The journal at once, the QUIC port while this one serves all else.
+    pub fn take_over(config: Config) -> Result<Self, StartError> {
+        Self::open(config, true)
+    }
+
+    fn open(config: Config, take_over: bool) -> Result<Self, StartError> {
         let event_keys = EventKeys::load(&config)?;
         let identity = trust::identity(&config.tls)?;
         let tls = Tls::new(&identity)?;
-        let shards = listeners::open(&config)?;
-        let addresses = Addresses::of(&shards, &config);
+        let ports = listeners::open(&config, take_over)?;
         let moq_address = MoqAddress {
-            port: addresses.moq.port(),
+            port: ports.addresses.moq.port(),
             certificate_sha256: config.tls.cert.is_none().then(|| Digest::from(identity.fingerprint()).to_string()),
         };
+        if let Some(data) = config.data_dir.as_ref().filter(|_| take_over) {
+            Journal::wait_until_free(&data.join(JOURNAL_FILE))?;
+        }
         let node = Arc::new(Node::new(config, moq_address, event_keys)?);
         let upstream = trust::upstream(&node.config.upstream, &node.relay)?;
         let reload = Reload::new(identity.clone(), &node.config.tls);
-        Ok(Self { node, shards, addresses, tls, identity, reload, upstream })
+        Ok(Self { node, ports, tls, identity, reload, upstream })
     }
 
     /// Where it listens: what port 0 became.
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.ports.addresses
     }
 
     /// SHA-256 of the certificate that QUIC clients are shown.
@@ -175,9 +192,17 @@ impl Server {
     /// Serves until told to stop; then sessions have `drain_secs` to leave, and the rest is ended.
     pub fn run(self) {
         let (node, mut upstream) = (self.node, self.upstream);
+        let Ports { shards: sockets, admin_is_shared, awaited, .. } = self.ports;
         let mut shards = Vec::new();
-        for (index, sockets) in self.shards.into_iter().enumerate() {
-            let shard = Shard { node: node.clone(), tls: self.tls.clone(), sockets, upstream: upstream.take(), index };
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let shard = Shard {
+                node: node.clone(),
+                tls: self.tls.clone(),
+                sockets,
+                admin_is_shared,
+                upstream: upstream.take(),
+                index,
+            };
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(shard.run()),
                 Err(error) => tracing::error!(%error, "a shard could not start"),
@@ -187,7 +212,14 @@ impl Server {
         node.health.set_listening();
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(async {
-                self.reload.run(&node).await;
+                let ports = async {
+                    OptionFuture::from(awaited.map(AwaitedPort::wait)).await;
+                    pending().await
+                };
+                tokio::select! {
+                    () = self.reload.run(&node) => {}
+                    () = ports => {}
+                }
                 node.drain().await;
             }),
             // Without it nobody would hear that the node has to stop.
@@ -315,6 +347,7 @@ struct Shard {
     node: Arc<Node>,
     tls: Tls,
     sockets: Sockets,
+    admin_is_shared: bool,
     /// On the first shard of an edge.
     upstream: Option<Upstream>,
     index: usize,
@@ -322,7 +355,7 @@ struct Shard {
 
 impl Shard {
     async fn run(self) {
-        let Self { node, tls, sockets, upstream, index } = self;
+        let Self { node, tls, sockets, admin_is_shared, upstream, index } = self;
         let egress = node.egress();
         let (udp, tcp) = sockets.webrtc;
         let webrtc = match webrtc::Shard::new(node.clone(), egress.clone(), udp) {
@@ -335,18 +368,15 @@ impl Shard {
         if let Some(webrtc) = &webrtc {
             watch("WebRTC", webrtc.clone().run(tcp));
         }
-        node.serve_http(&egress, webrtc, &tls, (sockets.http, sockets.https), sockets.admin);
+        // Health checks see the node drain, unless the next one answers them.
+        let admin_end = if admin_is_shared { node.drain.clone() } else { node.stop.clone() };
+        let admin = sockets.admin.map(|listener| (listener, admin_end));
+        node.serve_http(&egress, webrtc, &tls, (sockets.http, sockets.https), admin);
         node.serve_rtmp("RTMP", sockets.rtmp, node.handshake.clone(), &egress);
         if let Some(listener) = sockets.rtmps {
             node.serve_rtmp("RTMPS", listener, node.handshake.with_tls(tls.rtmps), &egress);
         }
-        match relay::listen(node.relay.for_shard(), sockets.moq, tls.quic) {
-            Ok(listener) => drop(task::spawn(
-                "MoQ listener",
-                node.sessions.track_future(listener.run(node.drain.clone(), node.stop.clone())),
-            )),
-            Err(error) => tracing::error!(%error, "MoQ can't be served"),
-        }
+        task::spawn("MoQ listener", node.sessions.track_future(node.clone().serve_moq(sockets.moq, tls.quic)));
         if index == 0 {
             let retention = node.config.events.journal_retention();
             node.hooks.follow(&node.hub, &node.stop);
@@ -367,7 +397,7 @@ impl Node {
         webrtc: Option<Arc<webrtc::Shard>>,
         tls: &Tls,
         (http, https): (TcpListener, Option<TcpListener>),
-        admin: Option<TcpListener>,
+        admin: Option<(TcpListener, CancellationToken)>,
     ) {
         let serve = |listener, routes, handshake| {
             net::http::serve(listener, routes, handshake, self.drain.clone(), self.sessions.clone())
@@ -379,12 +409,19 @@ impl Node {
             watch("HTTPS", serve(https, routes.clone(), with_tls.clone()));
         }
         watch("HTTP", serve(http, routes, plain.clone()));
-        if let Some(admin) = admin {
+        if let Some((admin, end)) = admin {
             let handshake = if self.config.admin.tls { with_tls } else { plain };
-            // It answers to the end: health checks see the node drain.
-            let serving =
-                net::http::serve(admin, http::admin_routes(self), handshake, self.stop.clone(), TaskTracker::new());
-            watch("admin HTTP", serving);
+            let routes = http::admin_routes(self);
+            watch("admin HTTP", net::http::serve(admin, routes, handshake, end, TaskTracker::new()));
+        }
+    }
+
+    async fn serve_moq(self: Arc<Self>, socket: oneshot::Receiver<UdpSocket>, config: quinn::ServerConfig) {
+        // If none comes, the node has ended before it had the port.
+        let Ok(socket) = socket.await else { return };
+        match relay::listen(self.relay.for_shard(), socket, config) {
+            Ok(listener) => listener.run(self.drain.clone(), self.stop.clone()).await,
+            Err(error) => tracing::error!(%error, "MoQ can't be served"),
         }
     }
 

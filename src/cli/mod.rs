@@ -55,6 +55,9 @@ enum Command {
         /// The configuration; deploy/hawker.toml explains every key.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Start beside a node that is about to end: wait for what only one of them can have.
+        #[arg(long)]
+        take_over: bool,
     },
     /// Run an origin and an edge on loopback, open to everybody on this machine, with a sample stream.
     Dev(dev::Args),
@@ -80,7 +83,7 @@ impl Cli {
     /// Runs the subcommand to its end.
     pub fn run(self) -> Outcome {
         match self.command {
-            Command::Serve { config } => serve::run(&config),
+            Command::Serve { config, take_over } => serve::run(&config, take_over),
             Command::Dev(args) => dev::run(args),
             Command::Check { config } => {
                 Config::load(&config)?;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Runs until the process is told to end.
-pub fn run(path: &Path) -> Outcome {
+pub fn run(path: &Path, take_over: bool) -> Outcome {
     let config = Config::load(path)?;
     let format = match config.log.format {
         LogFormat::Text => log::Format::Text,
@@ -18,7 +18,7 @@ pub fn run(path: &Path) -> Outcome {
     };
     log::init(&config.log.level, format);
     let role = config.role;
-    let mut server = Server::bind(config)?;
+    let mut server = if take_over { Server::take_over(config)? } else { Server::bind(config)? };
     super::handle_signals(server.stop(), Some(server.reload_from(path)))?;
     let at = server.addresses();
     let maybe = |address: Option<SocketAddr>| address.map(tracing::field::display);

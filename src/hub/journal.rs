@@ -7,7 +7,9 @@
 mod store;
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -99,6 +101,17 @@ impl Journal {
         let store = Store::open(Box::new(open), bytes_max).map_err(|error| named(&error))?;
         secret::sync_folder_of(file).map_err(|error| named(&error))?;
         Self::start(store, commit_seconds)
+    }
+
+    /// Waits until no process has the journal in `file` open.
+    pub fn wait_until_free(file: &Path) -> Result<(), JournalError> {
+        let failed = |error: io::Error| JournalError::Storage(format!("{}: {error}", file.display()));
+        match File::open(file) {
+            // The lock that redb takes.
+            Ok(file) => file.lock().map_err(failed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// A journal that is gone with the process: for tests, and for nodes told to keep nothing.

@@ -93,6 +93,7 @@ where
     let listener = listener.into_std()?;
     while let Ok((stream, peer)) = listener.accept() {
         stream.set_nonblocking(true)?;
+        let _ = tune(SockRef::from(&stream));
         crate::task::spawn("tcp session", session(TcpStream::from_std(stream)?, peer));
     }
     Ok(())

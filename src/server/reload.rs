@@ -68,6 +68,7 @@ impl Reload {
         let loaded = Config::load(&file.path).map_err(|error| error.to_string());
         let applied = loaded.and_then(|config| {
             let keys = EventKeys::load(&config).map_err(|error| error.to_string())?;
+            node.hooks.reload(&config.hooks).map_err(|error| error.to_string())?;
             // The last that may fail: with it who is no longer allowed goes.
             node.auth.reload(&config.auth).map_err(|error| error.to_string())?;
             Ok((config, keys))
@@ -109,7 +110,7 @@ fn split(keys: Vec<String>) -> (Vec<String>, Vec<String>) {
 }
 
 /// What needs no restart: keys, or whole sections.
-const LIVE: &[&str] = &["tls", "auth", "upstream.event_keys", "log.level", "drain_secs"];
+const LIVE: &[&str] = &["tls", "auth", "hooks", "upstream.event_keys", "log.level", "drain_secs"];
 
 /// The certificate on the listeners, and the files that it comes from.
 struct Certificate {

@@ -1,12 +1,23 @@
 //! A node's own life: its certificate and its configuration change while it runs, and it ends when it is told to.
 
-use std::{collections::HashMap, fs, net::TcpStream, path::Path, process::Command, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::fd::AsRawFd,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use hawker::{clock, net::tls::Trust, relay::Client, secret::Digest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::common::{FlvViewer, H264_AAC, Process, Viewer, ffmpeg, hawker, run, text};
+use crate::common::{Cluster, FlvViewer, H264_AAC, Process, Viewer, ffmpeg, hawker, run, text};
 
 const KEY: &str = "anchor-key";
 const TOKEN: &str = "viewer-token";
@@ -252,8 +263,83 @@ fn f20_a_broken_configuration_changes_nothing_and_a_good_one_what_it_can() {
     let line = node.process.stderr.wait_line("configuration reloaded");
     assert!(line.contains("changed=\"drain_secs, log.level\"") && line.contains("need_restart=\"shards\""), "{line}");
     // Said at this level only.
-    drop(TcpStream::connect(&node.at["http"]).map(|mut stream| std::io::Write::write_all(&mut stream, b"\n\n\0")));
+    TcpStream::connect(&node.at["http"]).unwrap().write_all(b"\n\n\0").unwrap();
     node.process.stderr.wait_line("http connection ended");
     viewer.wait_frames(25);
     assert_eq!(node.viewers_gone(), 0);
+}
+
+#[test]
+fn a_node_takes_over_from_another_and_no_viewer_finds_a_closed_door() {
+    let cluster = Cluster::new();
+    let _origin = cluster.serve("origin");
+    let _anchor = cluster.push("live/room");
+    // What systemd holds for both.
+    let listeners = [0, 1, 2].map(|place| {
+        let listener = TcpListener::bind(("127.0.0.1", cluster.port("edge") + place)).unwrap();
+        socket2::SockRef::from(&listener).set_cloexec(false).unwrap();
+        listener
+    });
+    let serve = |options: &str| {
+        let [rtmp, http, admin] = listeners.each_ref().map(AsRawFd::as_raw_fd);
+        let (hawker, config) = (hawker(), cluster.path().join("edge.toml"));
+        let script = format!(
+            "exec 3<&{rtmp} 4<&{http} 5<&{admin}; exec '{}' serve --config '{}' {options}",
+            hawker.get_program().display(),
+            config.display(),
+        );
+        let process = Process::spawn(Command::new("bash").args(["-c", &script]).env("LISTEN_FDS", "3"));
+        process.stderr.wait_line("upstream session began");
+        process
+    };
+    let edge = fs::read_to_string(cluster.path().join("edge.toml")).unwrap();
+    fs::write(cluster.path().join("edge.toml"), edge.replace("drain_secs = 1", "drain_secs = 3")).unwrap();
+    let mut old = serve("");
+    let url = cluster.flv_url("edge", "live/room");
+    let stays = FlvViewer::watch(&url);
+    stays.wait_frames(10);
+
+    let done = AtomicBool::new(false);
+    let joined = thread::scope(|scope| {
+        let joining = scope.spawn(|| {
+            let mut joined = 0;
+            while !done.load(Ordering::Relaxed) {
+                join(&url).unwrap_or_else(|error| panic!("after {joined} joins: {error}"));
+                joined += 1;
+            }
+            joined
+        });
+        let new = serve("--take-over");
+        old.tell("-TERM");
+        old.stderr.wait_line("draining");
+        stays.wait_frames(10);
+        assert_eq!(old.exit_code(), Some(0));
+        // The QUIC port comes last.
+        new.stderr.wait("the QUIC port", |lines| {
+            (lines.iter().filter(|line| line.contains("listening")).count() == 2).then_some(())
+        });
+        let viewer = FlvViewer::watch(&url);
+        viewer.wait_frames(10);
+        done.store(true, Ordering::Relaxed);
+        joining.join().unwrap()
+    });
+    eprintln!("{joined} joins, none refused");
+    assert!(joined > 20, "only {joined} joins: nothing was tested");
+}
+
+/// Watches until the first tag.
+fn join(url: &str) -> io::Result<()> {
+    let (host, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).unwrap();
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !seen.windows(3).any(|window| window == b"FLV") {
+        match stream.read(&mut buffer)? {
+            0 => return Err(io::Error::other(text(&seen))),
+            read => seen.extend_from_slice(&buffer[..read]),
+        }
+    }
+    Ok(())
 }

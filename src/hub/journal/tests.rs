@@ -157,6 +157,20 @@ async fn a_room_starts_from_its_newest_records_and_all_that_are_pending() {
     assert_eq!(journal.sources_pending().expect("open"), [global]);
 }
 
+#[test]
+fn the_next_process_waits_for_the_journal() {
+    let folder = Folder::new();
+    assert_eq!(Journal::wait_until_free(&folder.file()), Ok(()), "there is none yet");
+    let journal = folder.open().expect("a new file");
+    let (file, (done, waiting)) = (folder.file(), std::sync::mpsc::channel());
+    let thread = thread::spawn(move || done.send(Journal::wait_until_free(&file)));
+    assert!(waiting.recv_timeout(Duration::from_millis(200)).is_err(), "it is open");
+    drop(journal);
+    assert_eq!(waiting.recv_timeout(Duration::from_secs(5)), Ok(Ok(())));
+    thread.join().expect("no panic").expect("received");
+    assert!(folder.open().is_ok());
+}
+
 #[tokio::test]
 async fn a_full_journal_refuses_and_a_sweep_makes_room() {
     let folder = Folder::new();

@@ -93,9 +93,16 @@ impl WebRtc {
     }
 }
 
-/// Opens a port for each shard, UDP and TCP.
-pub(super) fn bind(config: &config::WebRtc, shards: usize) -> Result<Vec<(UdpSocket, TcpListener)>, BindError> {
-    (0..shards).map(|index| bind_both(config.listen_of(index), PORT_TRIES)).collect()
+/// Opens a port for each shard, UDP and TCP. With `take_over` the process before this one may have these: then the next
+/// as many are taken. Peers are told which.
+pub(super) fn bind(
+    config: &config::WebRtc,
+    shards: usize,
+    take_over: bool,
+) -> Result<Vec<(UdpSocket, TcpListener)>, BindError> {
+    let bind = |first| (first..first + shards).map(|index| bind_both(config.listen_of(index), PORT_TRIES)).collect();
+    let bound: Result<_, _> = bind(0);
+    bound.or_else(|error| if take_over { bind(shards) } else { Err(error) })
 }
 
 /// The UDP port that the kernel chose may be another's as a TCP port.
