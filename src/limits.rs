@@ -233,6 +233,8 @@ pub const JOURNAL_CACHE_BYTES: usize = 16 * 1024 * 1024;
 pub const HTTP_CONNECTIONS_MAX: usize = 16_000;
 /// Time for the first byte, and for a request's headers; then the connection is closed.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// When the listener closes, a connection that has asked for nothing yet may still do so for this long.
+pub const HTTP_LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Read buffer, so also the headers' bound, and write buffer of one connection.
 pub const HTTP_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Body of an API request; a larger one gets 413.

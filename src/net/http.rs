@@ -12,13 +12,14 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use futures_util::{FutureExt, future::BoxFuture};
-use http::Request;
+use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
+use http::{HeaderValue, Request, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -50,7 +51,7 @@ pub async fn serve(
             let Some(place) = place else { return };
             let spoke = tokio::select! {
                 spoke = place.spoke(&stream, limits::HTTP_HEADER_TIMEOUT) => spoke,
-                () = closing.cancelled() => false,
+                () = too_late(&closing, pending()) => false,
             };
             if spoke && let Some(stream) = handshake.accept(stream, peer).await {
                 let stream = StallGuard::new(stream, limits::VIEWER_STALL_TIMEOUT);
@@ -147,7 +148,10 @@ async fn connection(
     place.is_silent();
     let (place, takeover) = (Arc::new(place), Takeover::default());
     let (extension, kept) = (takeover.clone(), place.clone());
+    let (asked, is_last) = (Arc::new(Notify::new()), stop.clone());
+    let told = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        told.notify_one();
         let under_way = UnderWay::new(kept.clone());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -157,14 +161,21 @@ async fn connection(
             let _ = &under_way;
             error
         };
-        router.clone().oneshot(request).map(|answer| answer.map(|answer| answer.map(|body| body.map_err(held))))
+        let is_last = is_last.clone();
+        router.clone().oneshot(request).map_ok(move |answer| {
+            let mut answer = answer.map(|body| body.map_err(held));
+            if is_last.is_cancelled() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HTTP_HEADER_TIMEOUT)
         .max_buf_size(limits::HTTP_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    let mut stopped = pin!(stop.cancelled());
+    let mut stopped = pin!(too_late(&stop, asked.notified()));
     let mut stopping = false;
     let mut taken = pin!(place.taken());
     let ended = poll_fn(|cx| {
@@ -193,6 +204,13 @@ async fn connection(
     }
 }
 
+/// When a connection is closed after `stop`: at once if it has `asked` before, else a moment later. It may just have come
+/// out of the listener's queue, with its request on the way.
+async fn too_late(stop: &CancellationToken, asked: impl Future<Output = ()>) {
+    stop.cancelled().await;
+    let _ = tokio::time::timeout(limits::HTTP_LAST_REQUEST_TIMEOUT, asked).await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::{convert::Infallible, time::Duration};
@@ -201,7 +219,7 @@ mod tests {
     use bytes::Bytes;
     use futures_util::stream;
     use tokio::{
-        io::AsyncWriteExt,
+        io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
         time::timeout,
     };
@@ -224,5 +242,28 @@ mod tests {
         let served = timeout(Duration::from_secs(10), serving);
         assert!(served.await.is_ok(), "still served though nobody reads");
         drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_accepted_before_the_end_is_answered_once_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let (stream, peer) = listener.accept().await.expect("accepts");
+        let stream = StallGuard::new(Stream::Plain(stream), Duration::from_secs(10));
+        let routes = Router::new().route("/", get(|| async { "here" }));
+        let place = Pending::new(1, 1).admit(peer.ip()).expect("room");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let asking = async {
+            tokio::time::sleep(limits::HTTP_LAST_REQUEST_TIMEOUT / 2).await;
+            client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("open");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("an answer to its end");
+            answer
+        };
+        let serving = connection(stream, place, (peer, Reached(peer)), routes, stop);
+        let ((), answer) = tokio::join!(serving, asking);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("here"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
     }
 }
