@@ -13,7 +13,7 @@ pub(super) struct Access {
     /// The origin's API [default: the running `hawker dev`].
     #[arg(long, value_name = "URL", env = "HAWKER_API")]
     api: Option<String>,
-    /// A token with the role events:write [default: that of the running `hawker dev`].
+    /// A token with the role that the call needs [default: that of the running `hawker dev`].
     #[arg(long, env = "HAWKER_TOKEN", hide_env_values = true, value_parser = parse_secret)]
     token: Option<Secret>,
     /// Where `hawker dev` wrote its addresses [default: where it does].
@@ -63,6 +63,10 @@ impl Api {
 
     pub(super) fn post(&self, path: &str) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.base))
+    }
+
+    pub(super) fn delete(&self, path: &str) -> RequestBuilder {
+        self.client.delete(format!("{}{path}", self.base))
     }
 
     pub(super) fn put(&self, path: &str) -> RequestBuilder {

@@ -28,6 +28,7 @@ pub mod load;
 pub mod push;
 pub mod rundown;
 pub mod serve;
+pub mod token;
 pub mod watch;
 
 mod api;
@@ -77,6 +78,8 @@ enum Command {
     Event(event::Args),
     /// Run a show by its plan.
     Rundown(rundown::Args),
+    /// Make, list, rotate and revoke keys and tokens; sign JWTs and URLs.
+    Token(token::Args),
 }
 
 impl Cli {
@@ -95,6 +98,7 @@ impl Cli {
             Command::Load(args) => block_on(load::run(*args)),
             Command::Event(args) => block_on(event::run(args)),
             Command::Rundown(args) => block_on(rundown::run(args)),
+            Command::Token(args) => block_on(token::run(args)),
         }
     }
 }

@@ -53,6 +53,21 @@ pub const CALLS: &[(&str, &str, Need)] = &[
     ("POST",   "/v1/revocations",                     Role(ApiAdmin)),
 ];
 
+/// What everybody may fetch: the page, health, metrics, and the public keys of events.
+pub const OPEN: &[&str] = &[
+    "/",
+    "/console/app.js",
+    "/console/app.css",
+    "/console/icon.svg",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/.well-known/hawker-keys.json",
+];
+
+/// Where the doors for media are that come over HTTP.
+pub const MEDIA: &[&str] = &["/whip/{*path}", "/whep/{*path}", "/{*path}"];
+
 /// The doors for media: protocol, action, and the role that opens it. Edges come through MoQ's with the role `relay`.
 pub const DOORS: &[(Protocol, Action, TokenRole)] = &[
     (Protocol::Rtmp, Action::Publish, Publish),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::control::auth::roles;
 
 #[tokio::test(start_paused = true)]
 async fn every_route_is_in_the_document_and_the_other_way_round() {
@@ -14,6 +15,13 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
     let routes = include_str!("../mod.rs").split(".route(\"").skip(1);
     let routed: BTreeSet<&str> = routes.filter_map(|route| Some(route.split_once('"')?.0)).collect();
     assert_eq!(documented, routed);
+
+    let calls = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().expect("methods").keys();
+        methods.map(move |method| (method.to_uppercase(), path.clone()))
+    });
+    let listed = roles::CALLS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()));
+    assert_eq!(calls.collect::<BTreeSet<_>>(), listed.collect(), "what each call needs stands in the table of roles");
 
     for (path, item) in paths {
         let path = path.replace("{name}", "live/room").replace("{org}", "live").replace("{id}", "01ARZ");
