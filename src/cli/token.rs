@@ -13,6 +13,7 @@ use crate::{
     control::auth::{
         jwt::{self, Claims, Signing},
         new_secret, signed_url,
+        store::Terms,
     },
     media::StreamName,
     secret::Digest,
@@ -168,11 +169,7 @@ struct Told {
     id: String,
     #[serde(default)]
     secret: String,
-    roles: Vec<String>,
-    prefix: String,
-    expires: Option<u64>,
-    #[serde(default)]
-    note: String,
+    terms: Terms,
 }
 
 /// Does it, and prints what came of it.
@@ -258,7 +255,8 @@ impl Sign {
 /// The secret alone on stdout, for scripts; what it is on stderr.
 fn print_new(answer: &str) -> Outcome {
     let told: Told = serde_json::from_str(answer)?;
-    eprintln!("{}: {} for {:?}; the secret is shown this once", told.id, told.roles.join(", "), told.prefix);
+    let Terms { roles, prefix, .. } = &told.terms;
+    eprintln!("{}: {} for {prefix:?}; the secret is shown this once", told.id, words(roles).join(", "));
     println!("{}", told.secret);
     Ok(())
 }
@@ -270,13 +268,14 @@ async fn list(api: &api::Api) -> Outcome {
     }
     let List { keys } = serde_json::from_str(&api.send(api.get("/v1/keys")).await?)?;
     let mut out = format!("{:<26}  {:<24}  {:<24}  {:<10}  note\n", "id", "roles", "prefix", "expires in");
-    for key in keys {
-        let left = key.expires.map_or("never".to_owned(), |expires| match expires.checked_sub(now_s()) {
+    for Told { id, terms, .. } in keys {
+        let left = terms.expires.map_or("never".to_owned(), |expires| match expires.checked_sub(now_s()) {
             Some(secs) => format!("{secs} s"),
             None => "expired".to_owned(),
         });
-        let prefix = if key.prefix.is_empty() { "(all)" } else { &key.prefix };
-        let _ = writeln!(out, "{:<26}  {:<24}  {prefix:<24}  {left:<10}  {}", key.id, key.roles.join(","), key.note);
+        let prefix = if terms.prefix.is_empty() { "(all)" } else { &terms.prefix };
+        let roles = words(&terms.roles).join(",");
+        let _ = writeln!(out, "{id:<26}  {roles:<24}  {prefix:<24}  {left:<10}  {}", terms.note);
     }
     print!("{out}");
     Ok(())
@@ -315,6 +314,11 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = number.and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
     Ok(Duration::from_secs(u64::from(number) * secs))
+}
+
+/// The roles as the configuration has them.
+fn words(roles: &[TokenRole]) -> Vec<String> {
+    roles.iter().filter_map(|role| Some(json!(role).as_str()?.to_owned())).collect()
 }
 
 /// A word as the configuration has it.

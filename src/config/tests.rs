@@ -124,6 +124,26 @@ fn what_does_not_fit_together_is_refused() {
         ("[log]\nlevel = \"infoo\"", "log.level"),
         ("[[auth.publish]]\nprefix = \"live/\"\nkey_sha256 = HASH", "auth.publish[0].prefix"),
         ("[[auth.token]]\nprefix = \"live\"\nroles = []\ntoken_sha256 = HASH", "auth.token[0].roles"),
+        // sha256sum </dev/null
+        (
+            "[[auth.publish]]\nprefix = \"\"\nkey_sha256 = \
+            \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+            "auth.publish[0].key_sha256",
+        ),
+        (
+            "[[auth.jwt]]\nkid = \"a b\"\nalgorithm = \"EdDSA\"\nkey_file = \"/dev/null\"\naudience = \"x\"",
+            "auth.jwt[0].kid",
+        ),
+        (
+            "[[auth.jwt]]\nkid = \"a\"\nalgorithm = \"EdDSA\"\nkey_file = \"/dev/null\"\naudience = \"\"",
+            "auth.jwt[0].audience",
+        ),
+        (
+            "[[auth.jwt]]\nkid = \"a\"\nalgorithm = \"none\"\nkey_file = \"/dev/null\"\naudience = \"x\"",
+            "auth.jwt[0].algorithm",
+        ),
+        ("[[auth.url]]\nkid = \"a\"\nsecret_file = \"/nonexistent/secret\"", "auth.url[0].secret_file"),
+        ("[[auth.url]]\nkid = \"a\"\nsecret_file = \"/dev/null\"\nactions = []", "auth.url[0].actions"),
         ("[[auth.token]]\nprefix = \"live\"\nroles = [\"relay\"]\ntoken_sha256 = HASH", "auth.token[0].prefix"),
     ] {
         let text = text.replace("HASH", &format!("\"{}\"", "ab".repeat(32)));

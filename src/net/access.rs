@@ -1,6 +1,6 @@
 //! The question that every door asks; `control` answers it.
 
-use std::{any::Any, future::pending, net::SocketAddr, sync::Arc};
+use std::{any::Any, future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +114,9 @@ pub enum GrantOver {
     /// The key or token was taken back.
     #[error("the key or token was revoked")]
     Revoked,
+    /// A publisher sends more than he may.
+    #[error("more than the bitrate that the key allows")]
+    TooFast,
 }
 
 impl GrantOver {
@@ -122,6 +125,7 @@ impl GrantOver {
         match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::TooFast => "bitrate",
         }
     }
 }
@@ -129,7 +133,7 @@ impl GrantOver {
 impl Grant {
     /// Resolves when the holder has to go.
     pub fn over(&self) -> impl Future<Output = GrantOver> + Send + use<> {
-        let (expires, revoked) = (self.expires, self.revoked.clone());
+        let (expires, revoked, held) = (self.expires, self.revoked.clone(), self.held.clone());
         let expired = async move {
             match expires {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -137,6 +141,8 @@ impl Grant {
             }
         };
         async move {
+            // Whoever waits for its end is in with it, also if he keeps nothing else of it.
+            let _held = held;
             tokio::select! {
                 () = expired => GrantOver::Expired,
                 () = revoked.cancelled_owned() => GrantOver::Revoked,
@@ -144,11 +150,44 @@ impl Grant {
         }
     }
 
+    /// A count of what a publisher sends, from `now` on.
+    pub fn rate(&self, now: Instant) -> Rate {
+        let bytes_per_s = self.bitrate_kbps_max.map(|kbps| u64::from(kbps) * 1000 / 8);
+        Rate { bytes_per_s, left: bytes_per_s.unwrap_or(0).saturating_mul(BURST.as_secs()), counted: now }
+    }
+
     /// Has the holder to go already?
     pub fn is_over(&self) -> bool {
         self.revoked.is_cancelled() || self.expires.is_some_and(|at| at <= clock::now())
     }
 }
+
+/// How much more a publisher may send.
+#[derive(Debug)]
+pub struct Rate {
+    bytes_per_s: Option<u64>,
+    left: u64,
+    counted: Instant,
+}
+
+impl Rate {
+    /// Counts what was received at `now`; an error if it is more than he may send.
+    pub fn take(&mut self, bytes: u64, now: Instant) -> Result<(), GrantOver> {
+        let Some(bytes_per_s) = self.bytes_per_s else { return Ok(()) };
+        let since_ms = u64::try_from(now.saturating_duration_since(self.counted).as_millis()).unwrap_or(u64::MAX);
+        let earned = since_ms.saturating_mul(bytes_per_s) / 1000;
+        // Less than a byte stays to be earned.
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(bytes_per_s.saturating_mul(BURST.as_secs()));
+            self.counted = now;
+        }
+        self.left = self.left.checked_sub(bytes).ok_or(GrantOver::TooFast)?;
+        Ok(())
+    }
+}
+
+/// A keyframe, or what an encoder has gathered in a stall, may come at once: so much of the bitrate.
+const BURST: Duration = Duration::from_secs(5);
 
 /// Lets everybody watch everything, until it is cancelled.
 #[cfg(test)]
@@ -172,8 +211,6 @@ impl Access for Revocable {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -187,5 +224,22 @@ mod tests {
         assert!(over.is_err() && !endless.is_over());
         endless.revoked.cancel();
         assert_eq!(endless.over().await, GrantOver::Revoked);
+    }
+
+    #[test]
+    fn a_publisher_may_send_his_bitrate_and_a_burst_of_it() {
+        let began = clock::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let grant = Grant { bitrate_kbps_max: Some(800), ..Grant::default() };
+        let mut rate = grant.rate(began);
+        // 100 kB a second, in pieces, for a minute.
+        assert!((0..1500).all(|n| rate.take(4000, at(n * 40)).is_ok()));
+        assert_eq!(rate.take(400_000, at(60_000)), Ok(()), "a burst");
+        assert_eq!(rate.take(400_000, at(60_000)), Err(GrantOver::TooFast));
+        let mut twice = grant.rate(began);
+        let ended = (0..1500).find(|n| twice.take(8000, at(n * 40)).is_err());
+        assert!(ended.is_some_and(|n| (100..=150).contains(&n)), "five seconds of credit: {ended:?}");
+        let mut free = Grant::default().rate(began);
+        assert_eq!(free.take(u64::MAX, began), Ok(()));
     }
 }

@@ -251,7 +251,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     let mut events = InBandEvents::new(node.hub.clone(), node.metrics.clone(), name.clone(), peer);
     // One message a wake is the rule: what is waited for beside it is set up once.
     let (mut replaced, mut stopping) = (pin!(ingest.replaced()), pin!(node.stop.cancelled()));
-    let mut over = pin!(grant.over());
+    let (mut over, mut rate) = (pin!(grant.over()), grant.rate(began));
     let (mut silence, mut heard) = (pin!(sleep(node.rtmp.first_media.min(node.rtmp.publisher_silence))), began);
     let end = loop {
         let before = ingest.counters();
@@ -259,7 +259,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
         let now = ingest.counters();
         stream.frames_in.inc_by(now.video_frames + now.audio_frames - before.video_frames - before.audio_frames);
         stream.bytes_in.inc_by(now.bytes - before.bytes);
-        if let Err(end) = handled {
+        if let Err(end) = handled.and(rate.take(now.bytes - before.bytes, heard).map_err(End::from)) {
             break end;
         }
         tokio::select! {

@@ -37,7 +37,6 @@ pub(super) struct KeyInfo {
     id: String,
     /// When it was made, UTC seconds since 1970.
     created: u64,
-    #[serde(flatten)]
     terms: Terms,
 }
 
@@ -50,9 +49,11 @@ pub(super) struct KeyList {
 /// A key or token, with its secret: nobody is told it again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NewKey {
-    #[serde(flatten)]
-    key: KeyInfo,
+    id: String,
+    /// When it was made, UTC seconds since 1970.
+    created: u64,
     secret: String,
+    terms: Terms,
 }
 
 /// How a secret is replaced.
@@ -278,7 +279,8 @@ async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
 }
 
 fn told(status: StatusCode, key: Key, secret: &Secret) -> Response {
-    let body = NewKey { key: key.into(), secret: secret.expose().to_owned() };
+    let Key { id, created, terms, .. } = key;
+    let body = NewKey { id, created, secret: secret.expose().to_owned(), terms };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 

@@ -15,7 +15,7 @@ use crate::{
     ingest::whip::{Counters, RtpIngest},
     limits,
     media::StreamName,
-    net::access::Grant,
+    net::access::{Grant, Rate},
     observe::metrics::{Present, Protocol, StreamMetrics},
     proto::{
         sdp::Terms,
@@ -33,6 +33,7 @@ pub(super) struct Publishing {
     live: Option<Live>,
     began: Instant,
     priority: u8,
+    rate: Rate,
     /// When media last came, or he was connected.
     heard: Instant,
     has_media: bool,
@@ -49,8 +50,8 @@ struct Live {
 impl Publishing {
     pub(super) fn new(node: &Arc<Node>, name: StreamName, terms: Terms, from: SocketAddr, grant: &Grant) -> Self {
         let now = clock::now();
-        let priority = grant.priority;
-        Self { node: node.clone(), name, from, terms, live: None, began: now, priority, heard: now, has_media: false }
+        let (priority, rate, node) = (grant.priority, grant.rate(now), node.clone());
+        Self { node, name, from, terms, live: None, began: now, priority, rate, heard: now, has_media: false }
     }
 
     /// Takes a place in the stream.
@@ -73,6 +74,7 @@ impl Publishing {
 
     pub(super) fn handle_rtp(&mut self, now: Instant, packet: &[u8]) -> Result<(), End> {
         (self.heard, self.has_media) = (now, true);
+        self.rate.take(u64::try_from(packet.len()).unwrap_or(u64::MAX), now)?;
         match &mut self.live {
             Some(live) => Ok(live.ingest.handle_rtp(now, packet)?),
             None => Ok(()),
