@@ -34,6 +34,9 @@ pub struct Config {
     pub shards: usize,
     /// At SIGTERM sessions have this long to leave by themselves; then they are ended (default 25).
     pub drain_secs: u64,
+    /// Bytes of memory that the process may have before it does without new viewers, history and new streams (default:
+    /// what its control group may have, or four fifths of the machine's).
+    pub memory_max: Option<u64>,
     /// The certificate of every listener with TLS: QUIC, RTMPS, HTTPS.
     pub tls: Tls,
     /// RTMP: publishers, players, CDN edges that pull.
@@ -73,6 +76,7 @@ impl Default for Config {
             data_dir: None,
             shards: 0,
             drain_secs: 25,
+            memory_max: None,
             tls: Tls::default(),
             rtmp: Rtmp::default(),
             http: Http::default(),

@@ -26,6 +26,13 @@ pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// … so many times; then it is gone.
 pub const TCP_KEEPALIVE_PROBES: u32 = 3;
+/// Descriptors that TCP connections leave to everything else: the journal, upstreams, hooks, operators.
+pub const DESCRIPTORS_RESERVED: usize = 48;
+/// Connections of the operators' listener, out of [`DESCRIPTORS_RESERVED`]; further ones are closed at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 24;
+/// With fewer descriptors than this a node says so when it starts.
+pub const DESCRIPTORS_RECOMMENDED: usize = 4096;
+
 // --- TLS over TCP -----------------------------------------------------------------------------------
 
 /// Time from accept to the end of the TLS handshake; then the connection is closed.
@@ -292,9 +299,9 @@ pub const MOQ_EVENTS_RECENT_BYTES_MAX: usize = 256 * 1024;
 pub const MOQ_EVENTS_GROUP_MAX: usize = 100;
 /// Longest object of `events`; what is more goes into the next one.
 pub const MOQ_EVENTS_OBJECT_BYTES_MAX: usize = 64 * 1024 - 1;
-/// QUIC handshakes in flight per listener before peers must prove their address (Retry).
+/// QUIC sessions of a node that have not set up, before further peers must prove their address (Retry).
 pub const MOQ_HANDSHAKES_BEFORE_RETRY: usize = 512;
-/// Sessions of one listener that have not set up; further ones are refused.
+/// Sessions of a node that have not set up; further ones are refused.
 pub const MOQ_PENDING_MAX: usize = 4096;
 /// The same from one address.
 pub const MOQ_PENDING_PER_ADDRESS_MAX: usize = 256;

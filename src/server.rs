@@ -41,12 +41,13 @@ use crate::{
     net::{
         self,
         access::Access,
+        descriptors::Descriptors,
         pending::Pending,
         stream::Handshake,
         tcp::{self, BindError},
         tls::{Fingerprint, Identity, TlsError, session_certificate},
     },
-    observe::{health::Health, metrics::Metrics},
+    observe::{health::Health, memory, metrics::Metrics},
     proto::webrtc as webrtc_peer,
     relay::{self, Relay, Upstream},
     secret::Digest,
@@ -315,6 +316,7 @@ impl Node {
         let ring_bytes: usize = streams.iter().map(|stream| stream.ring().bytes()).sum();
         self.metrics.streams.set(i64::try_from(streams.len()).unwrap_or(i64::MAX));
         self.metrics.ring_bytes.set(i64::try_from(ring_bytes).unwrap_or(i64::MAX));
+        self.metrics.descriptors_left.set(i64::try_from(Descriptors::shared().left()).unwrap_or(i64::MAX));
         let late: u64 = streams.iter().map(|stream| stream.stats.take_events_late()).sum();
         self.metrics.events_late.inc_by(late);
         let switches: u64 = streams.iter().map(|stream| stream.stats.take_switches()).sum();
@@ -379,6 +381,9 @@ impl Shard {
         task::spawn("MoQ listener", node.sessions.track_future(node.clone().serve_moq(sockets.moq, tls.quic)));
         if index == 0 {
             let retention = node.config.events.journal_retention();
+            if let Some(bytes_max) = node.config.memory_max.or_else(memory::available) {
+                task::spawn("memory", memory::watch(bytes_max, node.metrics.clone()));
+            }
             node.hooks.follow(&node.hub, &node.stop);
             task::spawn("silence", node.hub.clone().run_silence(node.stop.clone()));
             task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
@@ -400,7 +405,8 @@ impl Node {
         admin: Option<(TcpListener, CancellationToken)>,
     ) {
         let serve = |listener, routes, handshake| {
-            net::http::serve(listener, routes, handshake, self.drain.clone(), self.sessions.clone())
+            let descriptors = Descriptors::shared();
+            net::http::serve(listener, routes, handshake, descriptors, self.drain.clone(), self.sessions.clone())
         };
         let (plain, with_tls) = (self.handshake.clone(), self.handshake.with_tls(tls.https.clone()));
         let with_admin = self.config.admin.listen == self.config.http.listen;
@@ -411,8 +417,9 @@ impl Node {
         watch("HTTP", serve(http, routes, plain.clone()));
         if let Some((admin, end)) = admin {
             let handshake = if self.config.admin.tls { with_tls } else { plain };
-            let routes = http::admin_routes(self);
-            watch("admin HTTP", net::http::serve(admin, routes, handshake, end, TaskTracker::new()));
+            let (routes, descriptors) = (http::admin_routes(self), Descriptors::reserved());
+            let serving = net::http::serve(admin, routes, handshake, descriptors, end, TaskTracker::new());
+            watch("admin HTTP", serving);
         }
     }
 
@@ -435,7 +442,7 @@ impl Node {
         let (node, egress) = (self.clone(), egress.clone());
         watch(
             what,
-            tcp::accept(listener, self.drain.clone(), move |stream, peer| {
+            tcp::accept(listener, Descriptors::shared(), self.drain.clone(), move |stream, peer| {
                 let (handshake, node, egress) = (handshake.clone(), node.clone(), egress.clone());
                 node.sessions.clone().track_future(async move {
                     if let Some(stream) = handshake.accept(stream, peer).await {

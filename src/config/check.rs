@@ -150,6 +150,9 @@ impl Config {
         let hub = &self.hub;
         found.within("shards", self.shards, 0..=1024);
         found.within("drain_secs", self.drain_secs, 0..=600);
+        if let Some(bytes) = self.memory_max {
+            found.within("memory_max", bytes, (64 << 20)..=(1 << 44));
+        }
         found.within("hub.ring_bytes_max", hub.ring_bytes_max, (1 << 20)..=(1 << 30));
         found.within("hub.gops_max", hub.gops_max, 1..=32);
         found.within("hub.lag_ms_max", hub.lag_ms_max, 200..=60_000);

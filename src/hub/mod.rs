@@ -51,6 +51,7 @@ use crate::{
     config::SecondPublisher,
     limits,
     media::{Room, StreamName},
+    observe::memory::{self, Pressure},
     task,
 };
 
@@ -134,10 +135,16 @@ impl Door {
     }
 }
 
-/// The node has all the streams it may have.
+/// Why there is no room for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this node already has {} streams", limits::STREAMS_MAX)]
-pub struct Full;
+pub enum Full {
+    /// The node has all the streams it may have.
+    #[error("this node already has {} streams", limits::STREAMS_MAX)]
+    Streams,
+    /// It has too little memory for further viewers, or streams.
+    #[error("this node is short of memory")]
+    Memory,
+}
 
 impl Hub {
     /// An empty hub. With an origin it takes events.
@@ -284,6 +291,15 @@ impl Hub {
     }
 
     fn enter(&self, name: &StreamName, door: Door) -> Result<Arc<Stream>, Full> {
+        let pressure = memory::pressure();
+        let has_memory = match door {
+            Door::View => pressure < Pressure::NoViewers,
+            // Who was on air before may come back.
+            Door::Announce => pressure < Pressure::NoStreams || self.is_announced(name),
+        };
+        if !has_memory {
+            return Err(Full::Memory);
+        }
         if door == Door::View
             && let Some(stream) = self.join(name)
         {
@@ -292,20 +308,20 @@ impl Hub {
         // A name that has no place here leaves no room behind.
         let has_place = |streams: &BTreeMap<_, _>| streams.contains_key(name) || streams.len() < door.streams_max();
         if !has_place(&self.streams.read()) {
-            return Err(Full);
+            return Err(Full::Streams);
         }
         // The journal may have to be read: not while others wait for the map.
         let timeline = self.timeline_of(name);
         let mut streams = self.streams.write();
         if !has_place(&streams) {
-            return Err(Full);
+            return Err(Full::Streams);
         }
         if !streams.contains_key(name) {
             let (global, notices) = (self.global_cell(name), self.notices.clone());
             let stream = Stream::new(name.clone(), &self.settings, timeline, global, notices);
             streams.insert(name.clone(), Entered { stream, announced: false });
         }
-        let Some(entered) = streams.get_mut(name) else { return Err(Full) };
+        let Some(entered) = streams.get_mut(name) else { return Err(Full::Streams) };
         let newly = door == Door::Announce && !entered.announced;
         entered.announced |= newly;
         let stream = entered.stream.clone();

@@ -18,6 +18,7 @@ use self::waiters::Waiters;
 use crate::{
     clock::{self, Instant},
     limits,
+    observe::memory::{self, Pressure},
 };
 
 /// What an entry means to a reader that joins or skips.
@@ -171,7 +172,10 @@ impl<T: Entry> Ring<T> {
     pub(super) fn append(&self, entry: T, group: u64, entered: Instant) {
         let mut inner = self.inner.write();
         inner.append(entry, group, entered);
-        inner.enforce(self.bounds);
+        inner.enforce(match memory::pressure() < Pressure::NoHistory {
+            true => self.bounds,
+            false => Bounds { groups_max: 1, ..self.bounds },
+        });
     }
 
     /// Tells the readers that wait.

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
+    descriptors::Descriptors,
     pending::{Pending, Place},
     stall::StallGuard,
     stream::{Handshake, Stream},
@@ -38,12 +39,13 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     handshake: Handshake,
+    descriptors: Descriptors,
     stop: CancellationToken,
     sessions: TaskTracker,
 ) -> io::Result<()> {
     let connections = Pending::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_MAX);
     let closing = stop.clone();
-    tcp::accept(listener, stop, move |stream, peer| {
+    tcp::accept(listener, descriptors, stop, move |stream, peer| {
         let place = connections.admit_silent(peer.ip());
         let reached = Reached(stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))));
         let (router, handshake, closing) = (router.clone(), handshake.clone(), closing.clone());

@@ -1,6 +1,7 @@
 //! Sockets, HTTP serving and the guards in front of them. Knows no protocol of ours and no stream.
 
 pub mod access;
+pub mod descriptors;
 pub mod guard;
 pub mod http;
 pub mod outbound;

@@ -7,11 +7,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits;
+use super::descriptors::Descriptors;
+use crate::{
+    clock::{self, Instant},
+    limits, task,
+};
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +68,19 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts until told to stop, the last ones that the kernel had accepted for us included. Running out of descriptors
-/// pauses the loop; it never ends it.
-pub async fn accept<F, S>(listener: StdListener, stop: CancellationToken, mut session: F) -> io::Result<()>
+/// Accepts until told to stop, the last ones that the kernel had accepted for us included. A connection for which
+/// there is no descriptor is closed at once.
+pub async fn accept<F, S>(
+    listener: StdListener,
+    descriptors: Descriptors,
+    stop: CancellationToken,
+    mut session: F,
+) -> io::Result<()>
 where
     F: FnMut(TcpStream, SocketAddr) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::from_std(listener)?;
+    let (listener, mut warned) = (TcpListener::from_std(listener)?, None::<Instant>);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -80,7 +90,15 @@ where
             Ok((stream, peer)) => {
                 // A socket that refuses is about to fail by itself.
                 let _ = tune(SockRef::from(&stream));
-                crate::task::spawn("tcp session", session(stream, peer));
+                let Some(descriptor) = descriptors.take() else {
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL) {
+                        warned = Some(clock::now());
+                        tracing::warn!(%peer, "closed: no file descriptor is left for another connection");
+                    }
+                    continue;
+                };
+                let session = session(stream, peer);
+                task::spawn("tcp session", session.map(move |()| drop(descriptor)));
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
@@ -94,7 +112,7 @@ where
     while let Ok((stream, peer)) = listener.accept() {
         stream.set_nonblocking(true)?;
         let _ = tune(SockRef::from(&stream));
-        crate::task::spawn("tcp session", session(TcpStream::from_std(stream)?, peer));
+        task::spawn("tcp session", session(TcpStream::from_std(stream)?, peer));
     }
     Ok(())
 }
@@ -123,6 +141,9 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 /// it resumes within a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// The same is not said more often than this.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Connections the kernel holds for us while a shard is busy (a join storm); bounded by `somaxconn` too.
 const BACKLOG: i32 = 4096;
 
@@ -139,7 +160,7 @@ mod tests {
         let listener = listen("test", loopback(), 1).expect("free port").pop().expect("one");
         let address = listener.local_addr().expect("bound");
         let (accepted, mut sockets) = tokio::sync::mpsc::unbounded_channel();
-        let accepting = accept(listener, CancellationToken::new(), move |stream, _| {
+        let accepting = accept(listener, Descriptors::shared(), CancellationToken::new(), move |stream, _| {
             let accepted = accepted.clone();
             async move { drop(accepted.send(stream)) }
         });

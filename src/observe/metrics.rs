@@ -68,6 +68,14 @@ pub struct Metrics {
     pub publishers_standing_by: IntGauge,
     /// Times another publisher went on air in place of the last.
     pub publisher_switches: IntCounter,
+    /// What the process has in memory …
+    pub memory_bytes: IntGauge,
+    /// … of what it may have.
+    pub memory_max_bytes: IntGauge,
+    /// What it does without: 0 nothing, 1 further viewers, 2 history, 3 further streams.
+    pub memory_pressure: IntGauge,
+    /// Connections that may still come before file descriptors run out.
+    pub descriptors_left: IntGauge,
     /// Events accepted: durable, and acknowledged.
     pub events_published: IntCounter,
     /// Events that entered their room's line here.
@@ -122,6 +130,14 @@ impl Metrics {
             ring_bytes: gauge(r, "ring_bytes", "Bytes in the rings of all streams."),
             publishers_standing_by: gauge(r, "publishers_standing_by", "Publishers connected that are not on air."),
             publisher_switches: counter(r, "publisher_switches_total", "Times another publisher went on air."),
+            memory_bytes: gauge(r, "memory_bytes", "Resident memory of the process."),
+            memory_max_bytes: gauge(r, "memory_max_bytes", "Memory that the process may have."),
+            memory_pressure: gauge(
+                r,
+                "memory_pressure",
+                "What is done without for want of memory: 0 nothing, 1 further viewers, 2 history, 3 further streams.",
+            ),
+            descriptors_left: gauge(r, "descriptors_left", "Connections left before file descriptors run out."),
             events_published: counter(r, "events_published_total", "Events accepted: durable, and acknowledged."),
             events_fired: counter(r, "events_fired_total", "Events that entered their room's line here."),
             events_replayed: counter(r, "events_replayed_total", "Events of snapshots that joiners were sent."),

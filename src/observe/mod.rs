@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 
 pub use health::Health;

@@ -18,11 +18,10 @@ use super::{
 };
 use crate::{
     limits::{
-        MOQ_DRAIN_TIMEOUT, MOQ_HANDSHAKE_TIMEOUT, MOQ_HANDSHAKES_BEFORE_RETRY, MOQ_PENDING_MAX,
-        MOQ_PENDING_PER_ADDRESS_MAX, MOQ_SESSIONS_MAX, MOQ_SETUP_TIMEOUT,
+        MOQ_DRAIN_TIMEOUT, MOQ_HANDSHAKE_TIMEOUT, MOQ_HANDSHAKES_BEFORE_RETRY, MOQ_SESSIONS_MAX, MOQ_SETUP_TIMEOUT,
     },
     net::{
-        pending::{Pending, Place},
+        pending::Place,
         tls::{Identity, TlsError},
     },
     proto::moq::lite05::{ALPN, session_code},
@@ -60,20 +59,20 @@ impl Listener {
     /// Accepts sessions until `drain` is cancelled, then lets them go elsewhere for a while, until `stop` is at the latest,
     /// and closes the rest.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
-        let pending = Pending::new(MOQ_PENDING_MAX, MOQ_PENDING_PER_ADDRESS_MAX);
         loop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
                 () = drain.cancelled() => break,
             };
             let Some(incoming) = incoming else { break };
-            self.admit(incoming, &pending, &drain);
+            self.admit(incoming, &drain);
         }
         let _ = timeout(MOQ_DRAIN_TIMEOUT, stop.run_until_cancelled(self.endpoint.wait_idle())).await;
         self.endpoint.close(VarInt::from_u32(session_code::GOAWAY_TIMEOUT), b"shutting down");
     }
 
-    fn admit(&self, incoming: Incoming, pending: &Pending, stop: &CancellationToken) {
+    fn admit(&self, incoming: Incoming, stop: &CancellationToken) {
+        let pending = &self.relay.pending;
         // A peer that has not proven its address costs nothing but the answer once there are many.
         if pending.taken() >= MOQ_HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() {
             let _ = incoming.retry();

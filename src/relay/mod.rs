@@ -39,8 +39,9 @@ pub use self::{
 };
 use crate::{
     hub::{Hub, Patience},
+    limits,
     media::Keys,
-    net::access::Access,
+    net::{access::Access, pending::Pending},
     observe::metrics::Metrics,
 };
 
@@ -60,6 +61,8 @@ pub struct Relay {
     pub event_keys: Arc<ArcSwap<Keys>>,
     /// How readers who can't keep up are borne with.
     pub patience: Patience,
+    /// The sessions that have not set up, on all shards.
+    pending: Pending,
     /// What QUIC has its sockets and timers from.
     runtime: Arc<dyn Runtime>,
 }
@@ -74,8 +77,9 @@ impl Relay {
         patience: Patience,
     ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
+        let pending = Pending::new(limits::MOQ_PENDING_MAX, limits::MOQ_PENDING_PER_ADDRESS_MAX);
         let runtime = Arc::new(TokioRuntime);
-        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, runtime })
+        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, pending, runtime })
     }
 
     /// The same with muxers of its own: each shard has some.
@@ -89,6 +93,7 @@ impl Relay {
             metrics: metrics.clone(),
             event_keys: event_keys.clone(),
             patience: self.patience,
+            pending: self.pending.clone(),
             runtime: self.runtime.clone(),
         })
     }

@@ -29,19 +29,19 @@ const INITIALS: usize = 100_000;
 const RSS_GROWTH_MAX: usize = 64 << 20;
 
 /// The `n`th address of a flood that has as many as it likes.
-fn source(n: usize) -> Ipv4Addr {
+pub(crate) fn source(n: usize) -> Ipv4Addr {
     let [.., high, low] = u32::try_from(n + 1).unwrap().to_be_bytes();
     Ipv4Addr::new(127, 9, high, low)
 }
 
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::V4(SocketAddrV4::new(source, 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     socket.into()
 }
 
-fn is_closed(stream: &mut TcpStream) -> bool {
+pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read(&mut [0; 16]) {
         Err(error) => error.kind() != ErrorKind::WouldBlock,
@@ -50,25 +50,25 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 /// Its origin's viewers need no token.
-fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     let cluster = Cluster::new();
     cluster.configure_origin("[auth]\nplay = 'anyone'");
     cluster
 }
 
-fn ports(cluster: &Cluster) -> [SocketAddr; 2] {
+pub(crate) fn ports(cluster: &Cluster) -> [SocketAddr; 2] {
     [0, 1].map(|place| SocketAddr::from(([127, 0, 0, 1], cluster.port("origin") + place)))
 }
 
 /// A healthy viewer of a stream, who must not notice what goes on.
-fn watch(cluster: &Cluster) -> (Process, FlvViewer) {
+pub(crate) fn watch(cluster: &Cluster) -> (Process, FlvViewer) {
     let push = cluster.push("live/room");
     let viewer = FlvViewer::watch(&cluster.flv_url("origin", "live/room"));
     viewer.wait("a picture", |seen| (seen.frames > 0).then_some(()));
     (push, viewer)
 }
 
-fn goes_on(viewer: &FlvViewer) {
+pub(crate) fn goes_on(viewer: &FlvViewer) {
     let before = viewer.wait("what was seen", |seen| Some(seen.frames));
     viewer.wait("more pictures", |seen| (seen.frames > before + 10 && seen.ended.is_none()).then_some(()));
 }
@@ -158,7 +158,7 @@ fn f11_a_hundred_thousand_initials_cost_little_memory_and_edges_get_in() {
 }
 
 /// What the process has in memory, bytes.
-fn rss(pid: u32) -> usize {
+pub(crate) fn rss(pid: u32) -> usize {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap() * 4096
 }

@@ -65,7 +65,14 @@ impl Server {
         let sessions = TaskTracker::new();
         let handshake = Handshake::new(node.metrics.clone());
         let routes = flv::router(Arc::new(flv));
-        let serving = net::http::serve(listener, routes, handshake, node.stop.clone(), sessions.clone());
+        let serving = net::http::serve(
+            listener,
+            routes,
+            handshake,
+            net::descriptors::Descriptors::shared(),
+            node.stop.clone(),
+            sessions.clone(),
+        );
         server::watch("test", serving);
         Self { node, sessions, address, publisher, _data: data }
     }

@@ -33,6 +33,7 @@ use crate::{
     media::StreamName,
     net::{
         access::Grant,
+        descriptors::Descriptors,
         pending::{Pending, Place},
         tcp::{self, BindError},
         udp,
@@ -130,7 +131,7 @@ impl Shard {
     /// Receives datagrams, and TCP peers from `listener`, until told to stop.
     pub(super) async fn run(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
         let (door, node) = (self.door.clone(), self.node.clone());
-        let accept = tcp::accept(listener, self.node.stop.clone(), move |stream, peer| {
+        let accept = tcp::accept(listener, Descriptors::shared(), self.node.stop.clone(), move |stream, peer| {
             let place = node.pending.admit_silent(peer.ip());
             let door = door.clone();
             async move {
