@@ -149,11 +149,13 @@ pub struct Http {
     pub listen: SocketAddr,
     /// TCP address of HTTPS (default: none).
     pub tls_listen: Option<SocketAddr>,
+    /// Names that it answers to, beside addresses and `localhost`; empty for every name (default).
+    pub hosts: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), tls_listen: None }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), tls_listen: None, hosts: Vec::new() }
     }
 }
 
@@ -165,11 +167,13 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// HTTPS only (default false).
     pub tls: bool,
+    /// Names that it answers to, beside addresses and `localhost` (default: none).
+    pub hosts: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9935)), tls: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9935)), tls: false, hosts: Vec::new() }
     }
 }
 

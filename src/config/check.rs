@@ -21,6 +21,7 @@ impl Config {
                 .add("data_dir", "a node that takes events needs a directory for its journal and key: /var/lib/hawker");
         }
         self.check_listeners(&mut found);
+        self.check_hosts(&mut found);
         self.check_webrtc(&mut found);
         self.check_files(&mut found);
         self.check_upstream(&mut found);
@@ -68,6 +69,15 @@ impl Config {
             ("admin.listen", Some(self.admin.listen)),
         ];
         listeners.into_iter().filter_map(|(key, address)| Some((key, address?))).collect()
+    }
+
+    fn check_hosts(&self, found: &mut Problems) {
+        for (key, names) in [("http.hosts", &self.http.hosts), ("admin.hosts", &self.admin.hosts)] {
+            let is_name = |name: &String| !name.is_empty() && !name.contains(['/', ':', '*', ' ']);
+            if !names.iter().all(is_name) {
+                found.add(key, "each is a name without scheme and port, such as \"hawker.example.com\"");
+            }
+        }
     }
 
     /// Each shard has a port of its own, for UDP and TCP.

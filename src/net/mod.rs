@@ -3,6 +3,7 @@
 pub mod access;
 pub mod descriptors;
 pub mod guard;
+pub mod host;
 pub mod http;
 pub mod outbound;
 pub mod pending;

@@ -20,6 +20,7 @@ use crate::{
         Egress,
         flv::{self, Flv},
     },
+    net::host,
 };
 
 /// For viewers: the page and FLV. With `admin` on the same address, its routes too.
@@ -38,10 +39,12 @@ pub(super) fn viewer_routes(
     };
     let sessions = webrtc.map(webrtc::router).unwrap_or_default();
     let routes = console::router().merge(sessions).merge(flv::router(Arc::new(flv)));
+    let names = &node.config.http.hosts;
+    let named = |routes| host::only(routes, (!names.is_empty()).then(|| names.clone()));
     if with_admin {
-        return routes.merge(admin_routes(node));
+        return named(routes).merge(admin_routes(node));
     }
-    routes.merge(api::public_router(node.api.clone())).merge(keys::router(node.event_keys.clone()))
+    named(routes.merge(api::public_router(node.api.clone())).merge(keys::router(node.event_keys.clone())))
 }
 
 /// For operators: API, metrics, health.
@@ -51,7 +54,9 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(node.clone());
-    api::router(node.api.clone()).merge(keys::router(node.event_keys.clone())).merge(operations)
+    let api = host::same_origin(api::router(node.api.clone()));
+    let routes = api.merge(keys::router(node.event_keys.clone())).merge(operations);
+    host::only(routes, Some([node.config.admin.hosts.clone(), node.config.http.hosts.clone()].concat()))
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {

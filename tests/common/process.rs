@@ -84,6 +84,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         // timeout(1) passes it on, and kills whoever needs more than a second.
         self.signal("-TERM", &self.child.id().to_string());
+        // Its ports are free when its pipes are: timeout(1) may end before what it kills.
+        self.stderr.wait_end();
         if thread::panicking() {
             eprintln!("--- {} ---\n{}{}", self.name, self.stdout.tail(), self.stderr.tail());
         }

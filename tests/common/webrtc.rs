@@ -122,7 +122,7 @@ impl WebRtcNode {
         let mut admin = self.http;
         admin.set_port(self.http.port() + 1);
         let mut stream = connect(None, admin);
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let all = Answer::read(&mut stream).body;
         let found = all.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or(0)
