@@ -7,12 +7,5 @@ mod common;
 mod floods;
 mod hooks;
 mod lifecycle;
-mod viewers;
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
-#[path = "../common/mod.rs"]
-mod common;
-mod floods;
-mod hooks;
-mod lifecycle;
 mod resources;
+mod viewers;
