@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
 
+mod bytes;
 #[path = "../common/mod.rs"]
 mod common;
 mod floods;
 mod hooks;
 mod lifecycle;
 mod resources;
+mod secrets;
 mod viewers;
