@@ -18,7 +18,7 @@ fn shard() -> (Arc<Shard>, tempfile::TempDir) {
     (config.rtmp.listen, config.http.listen, config.moq.listen, config.webrtc.listen) = (free, free, free, free);
     config.admin.listen = SocketAddr::from(([127, 0, 0, 2], 0));
     let mut server = Server::bind(config).expect("free ports");
-    let (udp, _) = server.shards.pop().expect("a shard").webrtc;
+    let (udp, _) = server.ports.shards.pop().expect("a shard").webrtc;
     let (node, egress) = (server.node.clone(), server.node.egress());
     (Shard::new(node, egress, udp).expect("a socket"), data)
 }
