@@ -468,6 +468,46 @@ async fn a_stop_ends_publishers_viewers_and_those_who_wait() {
     }
 }
 
+/// A command of a client that isn't ours, in one chunk for as long as its default size lasts.
+fn command(stream_id: u8, values: &[amf0::Value]) -> Vec<u8> {
+    let mut body = bytes::BytesMut::new();
+    amf0::encode_all(values, &mut body);
+    let length = u8::try_from(body.len()).expect("short");
+    let mut message = vec![3, 0, 0, 0, 0, 0, length, 20, stream_id, 0, 0, 0];
+    message.extend(body.chunks(128).collect::<Vec<_>>().join(&0xc3));
+    message
+}
+
+#[tokio::test]
+async fn who_can_reconnect_is_asked_to_when_the_node_drains_and_stays_if_he_does_not() {
+    use amf0::Value;
+    let server = Server::start(config(), timeouts());
+    let mut publisher = publisher(&server);
+    publisher.push_frame(frame(0, b"first".to_vec())).expect("current");
+    let (mut viewer, _session) = server.connect().await;
+    let said = Value::object([("app", Value::string("live")), ("capsEx", Value::Number(1.0))]);
+    let mut request = [&[3][..], &[0; 2 * 1536]].concat();
+    request.extend(command(0, &[Value::string("connect"), Value::Number(1.0), said]));
+    request.extend(command(0, &[Value::string("createStream"), Value::Number(2.0), Value::Null]));
+    request.extend(command(1, &[Value::string("play"), Value::Number(3.0), Value::Null, Value::string("room")]));
+    viewer.write_all(&request).await.expect("open");
+    let mut seen = Vec::new();
+    let until = async |viewer: &mut TcpStream, seen: &mut Vec<u8>, what: &str| {
+        soon(what, async {
+            while !has(seen, what) {
+                assert!(viewer.read_buf(seen).await.expect("open") > 0, "closed before {what}");
+            }
+        })
+        .await;
+    };
+    until(&mut viewer, &mut seen, "first").await;
+    assert!(!has(&seen, "ReconnectRequest"));
+    server.node.drain.cancel();
+    until(&mut viewer, &mut seen, "NetConnection.Connect.ReconnectRequest").await;
+    publisher.push_frame(frame(40, b"second".to_vec())).expect("current");
+    until(&mut viewer, &mut seen, "second").await;
+}
+
 fn text_data(text: &str) -> TagBody {
     let mut amf0 = BytesMut::new();
     let body = amf0::Value::object([("text", amf0::Value::string(text))]);
