@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use hawker::clock::{self, Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use socket2::SockRef;
@@ -26,6 +27,11 @@ pub(crate) struct FlvViewer {
 pub(crate) struct Seen {
     /// Pictures.
     pub(crate) frames: usize,
+    pub(crate) pictures: Vec<SeenPicture>,
+    /// Tags of sound.
+    pub(crate) sounds: usize,
+    /// Tags that configure pictures.
+    pub(crate) configs: usize,
     pub(crate) events: Vec<Carried>,
     /// Keyframes that came after a gap.
     pub(crate) skips: usize,
@@ -34,6 +40,16 @@ pub(crate) struct Seen {
     newest_ms: u32,
     /// Why there will be no more.
     pub(crate) ended: Option<String>,
+}
+
+/// A picture as it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeenPicture {
+    pub(crate) dts_ms: i64,
+    pub(crate) is_key: bool,
+    /// Configurations before it.
+    pub(crate) configs: usize,
+    pub(crate) at: Instant,
 }
 
 /// An event as it was carried.
@@ -104,6 +120,18 @@ impl FlvViewer {
         found
     }
 
+    /// Waits until `count` pictures have come since it began.
+    pub(crate) fn wait_total(&self, count: usize) -> Vec<SeenPicture> {
+        self.wait(&format!("{count} pictures"), |seen| (seen.frames >= count).then(|| seen.pictures.clone()))
+    }
+
+    /// Waits until the server ends it.
+    pub(crate) fn wait_end(&self) {
+        let lock = self.seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seen, _) = self.seen.1.wait_timeout_while(lock, WAIT_MAX, |seen| seen.ended.is_none()).unwrap();
+        assert!(seen.ended.is_some(), "still connected");
+    }
+
     /// What has come so far.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.seen.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -131,6 +159,8 @@ impl Seen {
         self.skips += usize::from(gap && is_key);
         self.broken += usize::from(gap && !is_key);
         (self.frames, self.newest_ms) = (self.frames + 1, ms);
+        let (dts_ms, configs) = (ms.into(), self.configs);
+        self.pictures.push(SeenPicture { dts_ms, is_key, configs, at: clock::now() });
     }
 }
 
@@ -167,6 +197,8 @@ fn read(url: &str, receive_bytes: Option<usize>, mut told: impl FnMut(Change<'_>
         match kind {
             // All but the configuration, which H.264 marks with a 0 here.
             9 if body.get(1) != Some(&0) => told(&mut |seen| seen.picture(ms, body[0] >> 4 == 1)),
+            9 => told(&mut |seen| seen.configs += 1),
+            8 => told(&mut |seen| seen.sounds += 1),
             18 => told(&mut |seen| seen.events.extend(events(&body, seen.frames))),
             _ => {}
         }

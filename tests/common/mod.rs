@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+mod anchor;
 mod api;
 mod backend;
 mod cluster;
@@ -14,11 +15,12 @@ mod seen;
 mod viewer;
 mod webrtc;
 
+pub(crate) use anchor::Anchor;
 pub(crate) use api::{Api, Reply};
 pub(crate) use backend::{Backend, Mood};
 pub(crate) use cluster::{Cluster, hawker, status};
 pub(crate) use dev::{Dev, Node, Ports};
-pub(crate) use flv::{Carried, FlvViewer, Seen};
+pub(crate) use flv::{Carried, FlvViewer, Seen, SeenPicture};
 pub(crate) use link::{Impairment, Link, OVERTAKEN, Pipe, QUEUE_MAX};
 pub(crate) use peers::{
     H264_AAC, browser, ffmpeg, ffmpeg_9, ffprobe, publish, publish_numbered, publish_whip, python, with_values,

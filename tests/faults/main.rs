@@ -10,4 +10,5 @@ mod hooks;
 mod lifecycle;
 mod resources;
 mod secrets;
+mod publisher;
 mod viewers;
