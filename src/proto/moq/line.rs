@@ -46,6 +46,8 @@ pub enum LineItem {
     Item(Item),
     /// An event from before this place: news only to a reader that was away.
     Recap(Arc<Event>),
+    /// What a newer version says besides.
+    Unknown,
     /// An event that is none to us: another version's, or broken. What is around it can be read.
     BadEvent(BadEvent),
 }
@@ -113,7 +115,7 @@ fn read_item(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<LineItem, WireErr
             Item::Data(Data { dts_us, amf0: bytes.slice_ref(reader.rest()) })
         }
         RECAP => return Ok(read_event(reader, LineItem::Recap)),
-        _ => return Err(WireError::Malformed("line item kind")),
+        _ => return Ok(LineItem::Unknown),
     };
     Ok(LineItem::Item(item))
 }
@@ -332,6 +334,11 @@ mod tests {
         let tail = encode_recap(&event, &mut recap);
         recap.extend_from_slice(&tail);
         assert_eq!(decode_item(&recap.into()), Ok(LineItem::Recap(Arc::new(event))));
+    }
+
+    #[test]
+    fn what_only_a_newer_version_says_is_left_out() {
+        assert_eq!(decode_item(&Bytes::from_static(&[63, 1, 2, 3])), Ok(LineItem::Unknown));
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub enum WireError {
     /// The bytes cannot be what they claim to be.
     #[error("malformed {0}")]
     Malformed(&'static str),
+    /// A stream of a type that only newer versions know; others go on.
+    #[error("stream of an unknown type")]
+    UnknownStream,
     /// A declared length is over our bound; nothing of it was kept.
     #[error("{what} of {size} bytes is over the bound of {max}")]
     TooLarge {

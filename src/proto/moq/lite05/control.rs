@@ -42,7 +42,7 @@ impl Request {
             Self::PROBE => Ok(Self::Probe),
             Self::GOAWAY => read_message(reader).map(Self::Goaway),
             Self::TRACK => read_message(reader).map(Self::Track),
-            _ => Err(WireError::Malformed("stream type")),
+            _ => Err(WireError::UnknownStream),
         })
     }
 

@@ -249,7 +249,7 @@ impl DataStream {
         let event = take(&mut self.buffer, |reader| match reader.varint()? {
             GROUP => read_message(reader).map(DataEvent::Group),
             SETUP => read_message(reader).map(DataEvent::Setup),
-            _ => Err(WireError::Malformed("stream type")),
+            _ => Err(WireError::UnknownStream),
         })?;
         match event {
             Some(DataEvent::Setup(_)) => self.state = State::Ended,

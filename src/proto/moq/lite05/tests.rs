@@ -151,7 +151,7 @@ fn half_a_message_is_not_yet_and_a_lie_is_an_error() {
     // A byte too many in the body.
     let long = decode::<AnnounceOk>(&mut BytesMut::from(&[3, 1, 1, 1][..]));
     assert_eq!(long, Err(WireError::Malformed("ANNOUNCE_OK")));
-    assert_eq!(Request::decode(&mut BytesMut::from(&[7, 0][..])), Err(WireError::Malformed("stream type")));
+    assert_eq!(Request::decode(&mut BytesMut::from(&[7, 0][..])), Err(WireError::UnknownStream));
     // A timescale of zero would be divided by.
     assert!(decode::<TrackInfo>(&mut BytesMut::from(&[4, 0, 0, 0, 0][..])).is_err());
 }
