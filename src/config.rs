@@ -183,11 +183,13 @@ impl Default for Admin {
 pub struct Moq {
     /// UDP address (default `0.0.0.0:4443`).
     pub listen: SocketAddr,
+    /// Edges show certificates that this PEM file signed; a token alone is no longer enough (default: none).
+    pub edge_ca: Option<PathBuf>,
 }
 
 impl Default for Moq {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)) }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4443)), edge_ca: None }
     }
 }
 
@@ -261,6 +263,10 @@ pub struct Upstream {
     pub cert_sha256: Option<Digest>,
     /// Trust certificates that this PEM file signed, instead of the system's.
     pub ca: Option<PathBuf>,
+    /// The certificate chain, PEM, by which the upstream knows this edge (default: none).
+    pub cert: Option<PathBuf>,
+    /// The private key that belongs to `cert`, PEM.
+    pub key: Option<PathBuf>,
     /// The keys whose events are believed: a JWK set.
     pub event_keys: Option<PathBuf>,
 }

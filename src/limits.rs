@@ -330,6 +330,9 @@ pub const MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 pub const MOQ_UPSTREAM_STREAMS_MAX: u32 = 16 * 1024;
 /// Time a draining session has to go elsewhere after GOAWAY; then it is closed.
 pub const MOQ_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Datagrams that wait to be handed over to a shard by the others; further ones are lost. It takes some hundred
+/// kilobytes, and only clients that have just changed their address need it.
+pub const MOQ_STEERED_MAX: usize = 256;
 /// Time to reach a server; an edge then tries its next upstream.
 pub const MOQ_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Frames of one subscription that wait for their reader; then the server is held back.

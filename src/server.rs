@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock,
-    config::{Config, LoadError, Profile, Role},
+    config::{self, Config, LoadError, Profile, Role},
     control::{
         api::{self, Api, MoqAddress},
         auth::{Auth, KeyFileError},
@@ -49,7 +49,7 @@ use crate::{
     },
     observe::{health::Health, memory, metrics::Metrics},
     proto::webrtc as webrtc_peer,
-    relay::{self, Relay, Upstream},
+    relay::{self, EdgeProof, Relay, Upstream},
     secret::Digest,
     task,
     transcode::Transcoders,
@@ -150,7 +150,7 @@ impl Server {
     fn open(config: Config, take_over: bool) -> Result<Self, StartError> {
         let event_keys = EventKeys::load(&config)?;
         let identity = trust::identity(&config.tls)?;
-        let tls = Tls::new(&identity)?;
+        let tls = Tls::new(&identity, &config.moq)?;
         let ports = listeners::open(&config, take_over)?;
         let moq_address = MoqAddress {
             port: ports.addresses.moq.port(),
@@ -275,8 +275,9 @@ impl Node {
             event_streams: Pending::new(limits::EVENT_STREAMS_MAX, limits::EVENT_STREAMS_PER_ADDRESS_MAX),
             stop: drain.clone(),
         });
+        let edge_proof = if config.moq.edge_ca.is_some() { EdgeProof::Certificate } else { EdgeProof::Token };
         let patience = Patience::new(config.hub.lag_max());
-        let relay = Relay::new(hub.clone(), access.clone(), metrics.clone(), event_keys.clone(), patience);
+        let relay = Relay::new(hub.clone(), access.clone(), metrics.clone(), event_keys.clone(), patience, edge_proof);
         let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
             .map_err(StartError::Transcode)?;
         Ok(Self {
@@ -335,9 +336,9 @@ struct Tls {
 }
 
 impl Tls {
-    fn new(identity: &Identity) -> Result<Self, TlsError> {
+    fn new(identity: &Identity, moq: &config::Moq) -> Result<Self, TlsError> {
         Ok(Self {
-            quic: relay::server_config(identity)?,
+            quic: relay::server_config(identity, moq.edge_ca.as_deref())?,
             rtmps: identity.tcp_server(&[])?,
             https: identity.tcp_server(&["http/1.1"])?,
         })
@@ -423,7 +424,7 @@ impl Node {
         }
     }
 
-    async fn serve_moq(self: Arc<Self>, socket: oneshot::Receiver<UdpSocket>, config: quinn::ServerConfig) {
+    async fn serve_moq(self: Arc<Self>, socket: oneshot::Receiver<Steered>, config: quinn::ServerConfig) {
         // If none comes, the node has ended before it had the port.
         let Ok(socket) = socket.await else { return };
         match relay::listen(self.relay.for_shard(), socket, config) {

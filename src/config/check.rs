@@ -115,6 +115,9 @@ impl Config {
             ("tls.key", &self.tls.key),
             ("upstream.token_file", &self.upstream.token_file),
             ("upstream.ca", &self.upstream.ca),
+            ("upstream.cert", &self.upstream.cert),
+            ("upstream.key", &self.upstream.key),
+            ("moq.edge_ca", &self.moq.edge_ca),
             ("upstream.event_keys", &self.upstream.event_keys),
         ];
         for (key, path) in files {
@@ -147,6 +150,11 @@ impl Config {
                 found
                     .add("upstream.urls", "put the token into upstream.token or upstream.token_file, not into the URL");
             }
+        }
+        match (&upstream.cert, &upstream.key) {
+            (Some(_), None) => found.add("upstream.key", "is required beside upstream.cert"),
+            (None, Some(_)) => found.add("upstream.cert", "is required beside upstream.key"),
+            _ => {}
         }
         if upstream.token.is_some() && upstream.token_file.is_some() {
             found.add("upstream.token_file", "give either token or token_file");

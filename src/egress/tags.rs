@@ -90,7 +90,7 @@ impl Egress {
         transcode: Option<Arc<dyn Transcode>>,
     ) -> Self {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
-        let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone(), transcode };
+        let terms = Terms { bounds, linger: settings.linger, merge, stop: stop.clone(), transcode, history: false };
         Self { pool: Pool::new(terms.clone()), rtp_pool: Pool::new(terms), patience, stop }
     }
 

@@ -32,9 +32,11 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(source: Arc<Stream>, transcode: Option<Arc<dyn Transcode>>) -> Self {
+    /// From the newest start point on; with `history` from the oldest that is held.
+    pub(super) fn new(source: Arc<Stream>, transcode: Option<Arc<dyn Transcode>>, history: bool) -> Self {
+        let cursor = source.ring().cursor(None);
         Self {
-            cursor: source.ring().cursor(None),
+            cursor: if history { cursor.from_group(1) } else { cursor },
             source,
             transcode,
             transcoded: None,

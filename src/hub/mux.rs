@@ -92,6 +92,8 @@ pub struct Terms {
     pub stop: CancellationToken,
     /// Who converts the sound of streams whose codec viewers can't take; without, they get it as it is.
     pub transcode: Option<Arc<dyn Transcode>>,
+    /// They begin with all that their stream still holds, for readers that go on from an earlier group.
+    pub history: bool,
 }
 
 struct Running<T> {
@@ -168,7 +170,7 @@ async fn run<K: Hash + Eq, M: Mux>(
         None => return,
     };
     let place = Place { pool, key, ring };
-    let feed = Feed::new(source, terms.transcode);
+    let feed = Feed::new(source, terms.transcode, terms.history);
     let mut muxing = Muxing { muxer, feed, ring: &place.ring, merge: terms.merge, has_video: false, due: None };
     let mut stop = pin!(terms.stop.cancelled());
     let mut idle = pin!(unused(users.subscribe(), terms.linger));

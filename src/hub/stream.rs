@@ -220,6 +220,11 @@ impl Stream {
         }
     }
 
+    /// True if it comes from another node, or is to: nobody publishes it here.
+    pub fn is_relayed(&self) -> bool {
+        self.relayed.load(Ordering::Relaxed)
+    }
+
     /// How many viewers this node serves, and its changes: the demand that an edge pulls for.
     pub fn viewers(&self) -> watch::Receiver<usize> {
         self.viewers.subscribe()

@@ -161,7 +161,7 @@ impl Mux for Sizes {
 
 fn terms(merge: Merge) -> Terms {
     let (bounds, linger) = (Bounds { bytes_max: 1000, groups_max: 2 }, Duration::from_secs(5));
-    Terms { bounds, linger, merge, stop: CancellationToken::new(), transcode: None }
+    Terms { bounds, linger, merge, stop: CancellationToken::new(), transcode: None, history: false }
 }
 
 /// How long each of these items takes to its readers, if `merge` says how long it may wait.
@@ -286,7 +286,7 @@ async fn a_muxer_that_comes_late_to_a_transcoded_line_misses_nothing_of_it() {
     publisher.set_tracks(video()).expect("current");
     publisher.push_frame(frame(0, true)).expect("current");
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let mut feed = feed::Feed::new(publisher.stream().clone(), Some(transcode));
+    let mut feed = feed::Feed::new(publisher.stream().clone(), Some(transcode), false);
     let mut admitted = move || {
         let mut items = Vec::new();
         while let Some(read) = feed.try_recv().expect("open") {

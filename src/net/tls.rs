@@ -9,10 +9,13 @@ use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        ResolvesClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
@@ -102,9 +105,18 @@ impl Identity {
 
     /// A configuration for QUIC servers of these application protocols.
     pub fn server(&self, protocols: &[&str]) -> Result<ServerConfig, TlsError> {
+        self.server_to(WebPkiClientVerifier::no_client_auth(), protocols)
+    }
+
+    /// The same for one that knows `clients` by their certificates.
+    pub fn server_to(
+        &self,
+        clients: Arc<dyn ClientCertVerifier>,
+        protocols: &[&str],
+    ) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = wire(protocols);
         Ok(config)
@@ -143,6 +155,28 @@ fn validity(pair: &CertifiedKey) -> Option<(i64, i64)> {
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
+// --- Nodes know each other by certificates ---------------------------------------------------------
+
+/// Knows clients by certificates that the authorities of a PEM file signed. Who shows none is let in as a stranger.
+pub fn known_clients(authorities: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(authorities)? {
+        roots.add(certificate)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).allow_unauthenticated();
+    verifier.build().map_err(|error| bad_file(authorities, &error))
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// A certificate for DTLS, which peers know by the fingerprint that their SDP names (RFC 8827 §6.5): itself and its
 /// PKCS #8 key, both DER.
 pub fn session_certificate() -> Result<(Vec<u8>, Vec<u8>), TlsError> {
@@ -178,16 +212,20 @@ impl Trust {
         Ok(Self::Roots(Arc::new(authorities(path)?)))
     }
 
-    /// A configuration for clients of these application protocols.
-    pub fn client(&self, protocols: &[&str]) -> Result<ClientConfig, TlsError> {
+    /// A configuration for clients of these application protocols, who show `identity` if they have one.
+    pub fn client(&self, protocols: &[&str], identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
         let builder =
             ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
-        let mut config = match self {
+        let builder = match self {
             Self::Pinned(pins) => {
                 let verifier = Pinned { pins: pins.clone(), provider: provider() };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            Self::Roots(roots) => builder.with_root_certificates(roots.clone()).with_no_client_auth(),
+            Self::Roots(roots) => builder.with_root_certificates(roots.clone()),
+        };
+        let mut config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity.shown.clone()),
+            None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = wire(protocols);
         Ok(config)

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     limits::{MOQ_CONNECT_TIMEOUT, MOQ_SUBSCRIPTION_QUEUE_MAX, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES},
-    net::tls::{TlsError, Trust},
+    net::tls::{Identity, TlsError, Trust},
     proto::moq::{
         lite05::{
             self, ALPN, AnnounceBroadcast, AnnounceOk, AnnounceRequest, DataEvent, DataStream, Request, Setup,
@@ -116,7 +116,7 @@ pub struct Client {
 impl Client {
     /// Connects: WebTransport for `https`, raw QUIC for `moqt`. `hop` is our id in hop chains, 0 for none.
     pub async fn connect(url: &Url, trust: &Trust, hop: u64) -> Result<Self, ConnectError> {
-        Self::connect_on(Arc::new(TokioRuntime), url, trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES).await
+        Self::connect_with_window(url, trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES).await
     }
 
     /// The same, for one that takes no more than so many bytes unread.
@@ -126,18 +126,19 @@ impl Client {
         hop: u64,
         window_bytes: u32,
     ) -> Result<Self, ConnectError> {
-        Self::connect_on(Arc::new(TokioRuntime), url, trust, hop, window_bytes).await
+        Self::connect_on(Arc::new(TokioRuntime), url, trust, None, hop, window_bytes).await
     }
 
-    /// The same with another runtime's sockets and timers.
+    /// The same with another runtime's sockets and timers, by one who shows `identity` if he has one.
     pub(super) async fn connect_on(
         runtime: Arc<dyn Runtime>,
         url: &Url,
         trust: &Trust,
+        identity: Option<&Identity>,
         hop: u64,
         window_bytes: u32,
     ) -> Result<Self, ConnectError> {
-        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(runtime, url, trust, hop, window_bytes));
+        let connecting = timeout(MOQ_CONNECT_TIMEOUT, dial(runtime, url, trust, identity, hop, window_bytes));
         let (endpoint, session) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         let subscriptions = Subscriptions::default();
         let (leave, goaway) = watch::channel(false);
@@ -148,6 +149,17 @@ impl Client {
     /// Resolves when the session has ended.
     pub async fn closed(&self) -> SessionError {
         self.session.closed().await
+    }
+
+    /// Has the session ended?
+    pub fn is_closed(&self) -> bool {
+        self.session.close_reason().is_some()
+    }
+
+    /// How many datagrams came from the server: grows while it lives, since it answers keep-alives.
+    pub fn datagrams_received(&self) -> u64 {
+        // `Session` has statistics of its own; these are the connection's.
+        quinn::Connection::stats(&self.session).udp_rx.datagrams
     }
 
     /// Resolves when the server wants us to go elsewhere.
@@ -191,8 +203,8 @@ impl Client {
             ..Subscribe::default()
         };
         write(&mut send, Request::Subscribe(request).to_bytes()).await?;
-        let (buffer, ended) = (BytesMut::new(), false);
-        Ok(Subscription { received, _send: send, recv, buffer, ended, _registered: registered })
+        let (buffer, start, ended) = (BytesMut::new(), None, false);
+        Ok(Subscription { received, _send: send, recv, buffer, start, ended, _registered: registered })
     }
 
     /// Ends the session in order.
@@ -245,25 +257,46 @@ pub struct Subscription {
     _send: SendStream,
     recv: RecvStream,
     buffer: BytesMut,
+    /// The group that the server began with, once it has said so.
+    start: Option<u64>,
     ended: bool,
     _registered: Registered,
 }
 
 impl Subscription {
+    /// Waits until the track flows: the group that it begins with; `None` when it has ended before. Cancel safe.
+    pub async fn started(&mut self) -> Option<u64> {
+        while self.start.is_none() && !self.ended {
+            let reply = read(&mut self.recv, &mut self.buffer, SubscribeReply::decode).await;
+            self.handle_reply(reply);
+        }
+        self.start
+    }
+
+    /// The group that the track began with here, if the server has said so.
+    pub fn start(&self) -> Option<u64> {
+        self.start
+    }
+
     /// The next of what the server sends; `None` when the track or the session has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Received> {
         while !self.ended {
             tokio::select! {
                 biased;
+                reply = read(&mut self.recv, &mut self.buffer, SubscribeReply::decode) => self.handle_reply(reply),
                 received = self.received.recv() => return received,
-                reply = read(&mut self.recv, &mut self.buffer, SubscribeReply::decode) => match reply {
-                    Ok(Some(SubscribeReply::Start { .. } | SubscribeReply::Drop { .. })) => {}
-                    Ok(Some(SubscribeReply::End { .. }) | None) | Err(_) => self.ended = true,
-                },
             }
         }
         // Groups may still be on their way; a closed session closes the queue.
         timeout(TAIL_TIMEOUT, self.received.recv()).await.ok().flatten()
+    }
+
+    fn handle_reply(&mut self, reply: Result<Option<SubscribeReply>, WireError>) {
+        match reply {
+            Ok(Some(SubscribeReply::Start { group })) => self.start = Some(group),
+            Ok(Some(SubscribeReply::Drop { .. })) => {}
+            Ok(Some(SubscribeReply::End { .. }) | None) | Err(_) => self.ended = true,
+        }
     }
 }
 
@@ -282,6 +315,7 @@ async fn dial(
     runtime: Arc<dyn Runtime>,
     url: &Url,
     trust: &Trust,
+    identity: Option<&Identity>,
     hop: u64,
     window_bytes: u32,
 ) -> Result<(Endpoint, Session), ConnectError> {
@@ -298,7 +332,8 @@ async fn dial(
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
     let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime)?;
     let protocol = if raw { ALPN } else { web_transport_quinn::ALPN };
-    let connection = endpoint.connect_with(quic::client(trust, protocol, window_bytes)?, address, host)?.await?;
+    let connection =
+        endpoint.connect_with(quic::client(trust, identity, protocol, window_bytes)?, address, host)?.await?;
     let mut setup = Setup { hop, ..Setup::default() };
     let session = if raw {
         setup.path = Some(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned());

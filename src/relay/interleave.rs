@@ -20,6 +20,8 @@ pub(super) struct Interleave {
     sound: VecDeque<(u64, Frame)>,
     /// Decode time of the first picture; sound from before it is left out.
     start_us: Option<i64>,
+    /// Up to here the sound is known already, from another upstream; what follows is kept whatever comes first.
+    heard_us: Option<i64>,
     newest_picture_us: i64,
     newest_sound_us: Option<i64>,
     /// When waiting for the sound ends.
@@ -29,6 +31,11 @@ pub(super) struct Interleave {
 }
 
 impl Interleave {
+    /// A line that goes on where the sound was heard up to this time.
+    pub(super) fn after(heard_us: Option<i64>) -> Self {
+        Self { heard_us, ..Self::default() }
+    }
+
     /// The next item of the line.
     pub(super) fn handle_line(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
@@ -38,7 +45,8 @@ impl Interleave {
                 if self.start_us.is_none() {
                     self.start_us = Some(frame.dts_us);
                     self.deadline = Some(now + SOUND_PATIENCE);
-                    self.sound.retain(|(_, sound)| sound.dts_us >= frame.dts_us);
+                    let (start_us, heard_us) = (frame.dts_us, self.heard_us);
+                    self.sound.retain(|(_, sound)| is_wanted(sound, start_us, heard_us));
                 }
             }
             _ => {}
@@ -49,7 +57,7 @@ impl Interleave {
 
     /// The next frame of the sound.
     pub(super) fn handle_sound(&mut self, group: u64, frame: Frame) {
-        if self.start_us.is_some_and(|start_us| frame.dts_us < start_us) {
+        if self.start_us.is_some_and(|start_us| !is_wanted(&frame, start_us, self.heard_us)) {
             return;
         }
         self.newest_sound_us = Some(frame.dts_us);
@@ -94,6 +102,11 @@ impl Interleave {
     fn sound(&mut self) -> Option<(u64, Item)> {
         self.sound.pop_front().map(|(group, frame)| (group, Item::Frame(frame)))
     }
+}
+
+/// Sound from before the first picture is left out, unless it follows on what was heard.
+fn is_wanted(sound: &Frame, start_us: i64, heard_us: Option<i64>) -> bool {
+    sound.dts_us >= heard_us.map_or(start_us, |heard_us| heard_us.min(start_us))
 }
 
 /// Longest that the first picture waits for its sound: some round trips to the upstream.

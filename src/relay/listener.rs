@@ -1,20 +1,17 @@
 //! The QUIC listener of a shard: handshakes within bounds, WebTransport or raw QUIC, then a session.
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use http::StatusCode;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, ServerConfig, VarInt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use web_transport_quinn::{Request, Session, proto::ConnectResponse};
 
 use super::{
-    Relay,
-    session::{self, Target},
+    EdgeProof, Relay,
+    session::{self, Peering, Target},
+    steer::Steered,
 };
 use crate::{
     limits::{
@@ -28,9 +25,10 @@ use crate::{
     task,
 };
 
-/// The QUIC configuration of a node's listeners; all shards share one.
-pub fn server_config(identity: &Identity) -> Result<ServerConfig, TlsError> {
-    super::quic::server(identity)
+/// The QUIC configuration of a node's listeners; all shards share one. With `edge_ca`, a PEM file, edges show
+/// certificates that it signed.
+pub fn server_config(identity: &Identity, edge_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
+    super::quic::server(identity, edge_ca)
 }
 
 /// One shard's QUIC listener.
@@ -40,8 +38,10 @@ pub struct Listener {
 }
 
 /// Opens a shard's listener. To be called on the shard's runtime.
-pub fn listen(relay: Arc<Relay>, socket: UdpSocket, config: ServerConfig) -> io::Result<Listener> {
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, relay.runtime.clone())?;
+pub fn listen(relay: Arc<Relay>, socket: Steered, config: ServerConfig) -> io::Result<Listener> {
+    let runtime = relay.runtime.clone();
+    let (endpoint, socket) = socket.open(&*runtime)?;
+    let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)?;
     Ok(Listener { endpoint, relay })
 }
 
@@ -91,12 +91,24 @@ impl Listener {
 async fn serve(relay: Arc<Relay>, incoming: Incoming, place: Place, stop: CancellationToken) {
     let peer = incoming.remote_address();
     let Ok(connecting) = incoming.accept() else { return };
-    let Ok(Ok(connection)) = timeout(MOQ_HANDSHAKE_TIMEOUT, connecting).await else {
-        tracing::debug!(%peer, "QUIC handshake failed");
-        return;
+    let connection = match timeout(MOQ_HANDSHAKE_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        // Only edges show certificates, and their operators look here for what is wrong with one.
+        Ok(Err(error @ ConnectionError::TransportError(_))) if relay.edge_proof == EdgeProof::Certificate => {
+            relay.metrics.refused("moq_handshake");
+            tracing::warn!(%peer, %error, "QUIC handshake refused");
+            return;
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::debug!(%peer, "QUIC handshake failed");
+            return;
+        }
     };
+    let certified = connection.peer_identity().is_some();
     match timeout(MOQ_SETUP_TIMEOUT, set_up(connection.clone())).await {
-        Ok(Some((session, target))) => session::run(relay, session, target, place, stop).await,
+        Ok(Some((session, target))) => {
+            session::run(relay, session, Peering { target, certified }, place, stop).await;
+        }
         Ok(None) => tracing::debug!(%peer, "MoQ setup refused"),
         Err(_) => connection.close(VarInt::from_u32(session_code::TIMEOUT), b"no setup"),
     }

@@ -15,8 +15,10 @@ mod publish;
 mod quic;
 mod reorder;
 mod routes;
+mod seam;
 mod send;
 mod session;
+mod steer;
 mod subscribe;
 mod upstream;
 
@@ -35,6 +37,7 @@ pub use self::{
     reorder::Reorder,
     routes::Routes,
     send::SendError,
+    steer::{Steered, steer},
     upstream::Upstream,
 };
 use crate::{
@@ -44,6 +47,15 @@ use crate::{
     net::{access::Access, pending::Pending},
     observe::metrics::Metrics,
 };
+
+/// How an edge proves that it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeProof {
+    /// By a token with the role `relay`.
+    Token,
+    /// By a certificate of an authority that the listener knows; a token alone is not enough.
+    Certificate,
+}
 
 /// What every session of a node shares.
 pub struct Relay {
@@ -63,6 +75,8 @@ pub struct Relay {
     pub patience: Patience,
     /// The sessions that have not set up, on all shards.
     pending: Pending,
+    /// How edges prove that they are.
+    pub edge_proof: EdgeProof,
     /// What QUIC has its sockets and timers from.
     runtime: Arc<dyn Runtime>,
 }
@@ -75,11 +89,12 @@ impl Relay {
         metrics: Arc<Metrics>,
         event_keys: Arc<ArcSwap<Keys>>,
         patience: Patience,
+        edge_proof: EdgeProof,
     ) -> Arc<Self> {
         let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
         let pending = Pending::new(limits::MOQ_PENDING_MAX, limits::MOQ_PENDING_PER_ADDRESS_MAX);
         let runtime = Arc::new(TokioRuntime);
-        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, pending, runtime })
+        Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, pending, edge_proof, runtime })
     }
 
     /// The same with muxers of its own: each shard has some.
@@ -94,6 +109,7 @@ impl Relay {
             event_keys: event_keys.clone(),
             patience: self.patience,
             pending: self.pending.clone(),
+            edge_proof: self.edge_proof,
             runtime: self.runtime.clone(),
         })
     }

@@ -146,8 +146,11 @@ impl Muxers {
         // Sessions are told to go elsewhere before the server stops; until then their lines go on.
         let stop = CancellationToken::new();
         let (linger, merge) = (settings.linger, MERGE);
-        let pool = |bounds| Pool::new(Terms { bounds, linger, merge, stop: stop.clone(), transcode: None });
-        Self { pools: [pool(small), pool(small), pool(small), pool(small), pool(media), pool(media)] }
+        let terms = |bounds| Terms { bounds, linger, merge, stop: stop.clone(), transcode: None, history: false };
+        let pool = |bounds| Pool::new(terms(bounds));
+        // An edge that comes from another node goes on where it was.
+        let whole = |bounds| Pool::new(Terms { history: true, ..terms(bounds) });
+        Self { pools: [pool(small), pool(small), pool(small), whole(small), pool(media), whole(media)] }
     }
 
     /// How many subscriptions read a track of a stream.

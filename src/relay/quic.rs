@@ -1,6 +1,6 @@
 //! QUIC as we use it: flow control, timeouts, streams. The only place that tunes the transport.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use quinn::{
     ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
@@ -9,7 +9,7 @@ use quinn::{
 
 use crate::{
     limits::{MOQ_RECEIVE_WINDOW_BYTES, MOQ_SEND_WINDOW_BYTES, MOQ_SETUP_STREAMS_MAX, MOQ_UPSTREAM_STREAMS_MAX},
-    net::tls::{Identity, TlsError, Trust},
+    net::tls::{Identity, TlsError, Trust, known_clients},
     proto::moq::lite05::ALPN,
 };
 
@@ -17,8 +17,13 @@ use crate::{
 const PROTOCOLS: [&str; 2] = [web_transport_quinn::ALPN, ALPN];
 
 /// A server for [`PROTOCOLS`]. Shards share it, so that a Retry token of one is good at all.
-pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
-    let crypto = QuicServerConfig::try_from(identity.server(&PROTOCOLS)?).map_err(|_| no_initial_suite())?;
+/// With `edge_ca` it knows edges by the certificates that this PEM file signed.
+pub(super) fn server(identity: &Identity, edge_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
+    let tls = match edge_ca {
+        Some(authorities) => identity.server_to(known_clients(authorities)?, &PROTOCOLS)?,
+        None => identity.server(&PROTOCOLS)?,
+    };
+    let crypto = QuicServerConfig::try_from(tls).map_err(|_| no_initial_suite())?;
     let mut transport = transport(IDLE_TIMEOUT, KEEP_ALIVE);
     // What a peer may have before it has set up; `session` raises it then.
     transport
@@ -33,8 +38,14 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
 }
 
 /// A client of one of [`PROTOCOLS`], which takes up to `window_bytes` unread.
-pub(super) fn client(trust: &Trust, protocol: &str, window_bytes: u32) -> Result<ClientConfig, TlsError> {
-    let crypto = QuicClientConfig::try_from(trust.client(&[protocol])?).map_err(|_| no_initial_suite())?;
+pub(super) fn client(
+    trust: &Trust,
+    identity: Option<&Identity>,
+    protocol: &str,
+    window_bytes: u32,
+) -> Result<ClientConfig, TlsError> {
+    let tls = trust.client(&[protocol], identity)?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|_| no_initial_suite())?;
     let mut transport = transport(UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEP_ALIVE);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(MOQ_UPSTREAM_STREAMS_MAX))
@@ -66,6 +77,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Well below the idle timeout and the usual 30 s of NAT bindings.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-/// An edge has other upstreams to go to, and coming back costs little.
-const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// Longer than links drop out for. An edge doesn't wait for it: it notices silence, and goes elsewhere meanwhile.
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An upstream that doesn't answer these is silent.
+const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_millis(200);

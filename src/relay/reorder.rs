@@ -31,6 +31,13 @@ impl<T> Reorder<T> {
         Self { patience, groups: BTreeMap::new(), floor: 0, in_turn: false }
     }
 
+    /// The first group is this one, whichever comes first.
+    pub fn begin_at(&mut self, group: u64) {
+        if self.floor == 0 {
+            (self.floor, self.in_turn) = (group, true);
+        }
+    }
+
     /// The next item of `group`. Gives it back if the group is over.
     pub fn handle_item(&mut self, now: Instant, group: u64, item: T) -> Result<(), T> {
         if group < self.floor {
@@ -106,6 +113,17 @@ mod tests {
         assert_eq!(reorder.handle_item(now, 7, 2), Ok(()));
         reorder.handle_end(now, 7);
         assert_eq!(drain(&mut reorder, now), [(7, 2), (8, 3)]);
+    }
+
+    #[test]
+    fn the_first_group_is_waited_for_where_it_is_known() {
+        let (mut reorder, now) = (Reorder::new(PATIENCE), clock::now());
+        reorder.begin_at(7);
+        assert_eq!(reorder.handle_item(now, 8, 2), Ok(()));
+        assert_eq!(drain(&mut reorder, now), []);
+        assert_eq!(reorder.handle_item(now, 7, 1), Ok(()));
+        reorder.handle_end(now, 7);
+        assert_eq!(drain(&mut reorder, now), [(7, 1), (8, 2)]);
     }
 
     #[test]

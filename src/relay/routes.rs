@@ -1,9 +1,10 @@
-//! Through which nodes a stream came here, so that two nodes which are each other's upstream don't announce a
-//! stream back to where it came from.
+//! Through which nodes a stream came here, so that nodes which are each other's upstream don't announce a stream
+//! back to where it came from.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::media::StreamName;
 
@@ -12,6 +13,7 @@ pub struct Routes {
     hop: u64,
     /// As many as the hub has streams at most.
     chains: Mutex<HashMap<StreamName, Vec<u64>>>,
+    version: watch::Sender<u64>,
 }
 
 impl Default for Routes {
@@ -23,7 +25,7 @@ impl Default for Routes {
 impl Routes {
     /// A node with an id of its own. It is never 0, which players take for an error.
     pub fn new() -> Self {
-        Self { hop: rand::random_range(1..1 << 53), chains: Mutex::default() }
+        Self { hop: rand::random_range(1..1 << 53), chains: Mutex::default(), version: watch::Sender::new(0) }
     }
 
     /// This node's hop id.
@@ -38,11 +40,21 @@ impl Routes {
 
     /// Notes where `name` comes from.
     pub fn learn(&self, name: &StreamName, chain: Vec<u64>) {
-        self.chains.lock().insert(name.clone(), chain);
+        let known = self.chains.lock().insert(name.clone(), chain.clone());
+        if known.is_some_and(|known| known != chain) {
+            self.version.send_modify(|version| *version += 1);
+        }
     }
 
     /// `name` no longer comes from elsewhere.
     pub fn forget(&self, name: &StreamName) {
-        self.chains.lock().remove(name);
+        if self.chains.lock().remove(name).is_some() {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Changes whenever a stream that was known comes another way.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 }

@@ -1,7 +1,7 @@
 //! An accepted session: announcements and tracks to an edge or a viewer.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
@@ -17,7 +17,7 @@ use url::Url;
 use web_transport_quinn::{RecvStream, SendStream, Session, SessionError, WriteError};
 
 use super::{
-    Relay, Track,
+    EdgeProof, Relay, Track,
     send::{Link, SendError, Sender},
 };
 use crate::{
@@ -77,6 +77,14 @@ impl Target {
             (prefix, path) => format!("{prefix}/{path}"),
         }
     }
+}
+
+/// Who a peer is, and what he asks for.
+pub(super) struct Peering {
+    /// His URL.
+    pub target: Target,
+    /// He showed a certificate that is good for edges.
+    pub certified: bool,
 }
 
 /// Why a session ended. The text of the first two is for the peer as well.
@@ -144,10 +152,22 @@ struct Watched {
 }
 
 /// Serves a session until it ends. `place` is its place among those that have not set up.
-pub(super) async fn run(relay: Arc<Relay>, session: Session, target: Target, place: Place, stop: CancellationToken) {
+pub(super) async fn run(relay: Arc<Relay>, session: Session, peering: Peering, place: Place, stop: CancellationToken) {
     let began = clock::now();
-    let grant = target.token.as_deref().and_then(|token| relay.access.edge(token));
+    let Peering { target, certified } = peering;
+    let by_token = target.token.as_deref().and_then(|token| relay.access.edge(token));
+    let has_token = by_token.is_some();
+    let grant = match relay.edge_proof {
+        EdgeProof::Token => by_token,
+        EdgeProof::Certificate => certified.then(Grant::default),
+    };
     let (address, edge) = (session.remote_address(), grant.is_some());
+    if has_token && !edge {
+        relay.metrics.refused("edge_certificate");
+        tracing::warn!(peer = %address, "an edge shows a token but no certificate");
+        session.close(session_code::UNAUTHORIZED, b"an edge needs a certificate here");
+        return;
+    }
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));
@@ -228,7 +248,7 @@ impl Peer {
     async fn data(&self, recv: RecvStream) -> Result<(), Ended> {
         match timeout(MOQ_SETUP_TIMEOUT, read_data_head(recv)).await {
             Ok(Ok(Some(DataEvent::Group(_)))) => Err(Ended::Published),
-            Ok(Err(SetupError::Wire(error))) => Err(error.into()),
+            Ok(Err(SetupError::Wire(error))) if error != WireError::UnknownStream => Err(error.into()),
             // The stream ended or stood still: nobody was served by it.
             _ => Ok(()),
         }
@@ -239,8 +259,17 @@ impl Peer {
         let _ = send.set_priority(1);
         let mut buffer = BytesMut::new();
         let request = timeout(MOQ_SETUP_TIMEOUT, read(&mut recv, &mut buffer, Request::decode)).await;
-        // A stream that ends or stands still before its request asks for nothing.
-        let Some(request) = request.unwrap_or(Ok(None))? else { return Ok(()) };
+        let request = match request {
+            Ok(Err(WireError::UnknownStream)) => {
+                // What a newer version asks for, it can do without.
+                let _ = send.reset(stream_code::NOT_FOUND);
+                return Ok(());
+            }
+            // A stream that ends or stands still before its request asks for nothing.
+            Err(_) | Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error.into()),
+            Ok(Ok(Some(request))) => request,
+        };
         match request {
             Request::Announce(request) => self.announce(request, send, recv).await,
             Request::Subscribe(request) => self.subscribe(request, send, recv, buffer).await,
@@ -360,8 +389,9 @@ impl Peer {
         mut recv: RecvStream,
     ) -> Result<(), Ended> {
         let prefix = self.target.full(&request.prefix);
-        let mut told = BTreeSet::new();
+        let mut told = Told::new();
         let mut announcements = self.relay.hub.announcements();
+        let mut routes = self.relay.routes.changes();
         let first = announcements.next().now_or_never().unwrap_or_default();
         let first = self.announcements(first, &prefix, request.exclude_hop, &mut told);
         let mut reply = Vec::new();
@@ -370,16 +400,19 @@ impl Peer {
         write(&mut send, reply).await?;
         let mut nothing = [0; 1];
         loop {
-            let changes = tokio::select! {
-                changes = announcements.next() => changes,
+            let announcements = tokio::select! {
+                changes = announcements.next() => {
+                    self.announcements(changes, &prefix, request.exclude_hop, &mut told)
+                }
+                _ = routes.changed(), if self.edge.is_some() => self.reroutes(&prefix, request.exclude_hop, &mut told),
                 // Nothing more is to come from the subscriber but the end.
                 _ = recv.read(&mut nothing) => return Ok(()),
             };
             let mut reply = Vec::new();
-            for announcement in self.announcements(changes, &prefix, request.exclude_hop, &mut told) {
-                lite05::encode(&announcement, &mut reply);
+            announcements.iter().for_each(|announcement| lite05::encode(announcement, &mut reply));
+            if !reply.is_empty() {
+                write(&mut send, reply).await?;
             }
-            write(&mut send, reply).await?;
         }
     }
 
@@ -389,28 +422,54 @@ impl Peer {
         changes: Vec<Announcement>,
         prefix: &str,
         exclude_hop: u64,
-        told: &mut BTreeSet<StreamName>,
+        told: &mut Told,
     ) -> Vec<AnnounceBroadcast> {
-        let suffix =
-            |name: &StreamName| name.as_str().get(prefix.len()..).unwrap_or_default().trim_matches('/').to_owned();
         let mut out = Vec::new();
         for change in changes {
             match change {
                 Announcement::Active(name) if name.is_under(prefix) && self.may_see(&name) => {
                     let hops = self.relay.routes.chain(&name);
-                    if exclude_hop == 0 || !hops.contains(&exclude_hop) {
-                        out.push(AnnounceBroadcast { active: true, suffix: suffix(&name), hops });
-                        told.insert(name);
+                    let passed = exclude_hop != 0 && hops.contains(&exclude_hop);
+                    if !passed {
+                        out.push(AnnounceBroadcast { active: true, suffix: suffix(&name, prefix), hops: hops.clone() });
                     }
+                    told.insert(name, (!passed).then_some(hops));
                 }
-                Announcement::Ended(name) if told.remove(&name) => {
-                    out.push(AnnounceBroadcast { active: false, suffix: suffix(&name), hops: Vec::new() });
+                Announcement::Ended(name) if told.remove(&name).flatten().is_some() => {
+                    let suffix = suffix(&name, prefix);
+                    out.push(AnnounceBroadcast { active: false, suffix, hops: Vec::new() });
                 }
                 _ => {}
             }
         }
         out
     }
+
+    /// What an edge is told of streams that come another way now. If that leads through the edge itself, it sees so
+    /// by its own hop: the stream has not ended, but is not to be had here.
+    fn reroutes(&self, prefix: &str, exclude_hop: u64, told: &mut Told) -> Vec<AnnounceBroadcast> {
+        let mut out = Vec::new();
+        for (name, chain) in told {
+            let hops = self.relay.routes.chain(name);
+            let news = match chain {
+                Some(chain) => *chain != hops,
+                None => !hops.contains(&exclude_hop),
+            };
+            if news {
+                *chain = Some(hops.clone());
+                out.push(AnnounceBroadcast { active: true, suffix: suffix(name, prefix), hops });
+            }
+        }
+        out
+    }
+}
+
+/// The streams that a peer might know, with the chain that he was told; none where that leads through himself.
+type Told = BTreeMap<StreamName, Option<Vec<u64>>>;
+
+/// A name as the peer knows it.
+fn suffix(name: &StreamName, prefix: &str) -> String {
+    name.as_str().get(prefix.len()..).unwrap_or_default().trim_matches('/').to_owned()
 }
 
 /// Why a peer's SETUP was not read.

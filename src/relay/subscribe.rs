@@ -1,10 +1,16 @@
 //! One stream of an upstream, mirrored into the local hub while somebody here watches it.
+//!
+//! When another upstream takes over, its line is opened first and the old one let go once the new one flows.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::sleep_until};
+use tokio::{
+    sync::watch,
+    time::{sleep, sleep_until, timeout},
+};
 
 use super::{
     Relay, Track,
@@ -12,19 +18,29 @@ use super::{
     interleave::Interleave,
     publish::audio_group,
     reorder::Reorder,
+    seam::{Delivered, Seam},
     send::SendError,
 };
 use crate::{
     clock::{self, Instant},
     hub::{Publisher, Replaced, Stream, Unseated},
-    limits::{EVENTS_PENDING_MAX, MOQ_EVENT_IDS_MAX},
-    media::{Data, Event, Frame, Head, Item, Room, StreamName, TrackKind},
+    limits::EVENTS_PENDING_MAX,
+    media::{Event, Frame, Head, Item, Room, StreamName, TrackKind},
     proto::moq::{
         container::read_legacy,
         line::{LineItem, decode_item},
         varint::WireError,
     },
 };
+
+/// Where a stream comes from.
+#[derive(Clone)]
+pub(super) struct Route {
+    /// The session with that upstream.
+    pub client: Arc<Client>,
+    /// The node whose line it is, if the upstream says so.
+    pub origin: Option<u64>,
+}
 
 /// A stream that an upstream announced; outlives sessions with upstreams.
 pub(super) struct Mirror {
@@ -47,6 +63,12 @@ pub(super) enum PullError {
     /// Somebody publishes it here already, or this node has all the streams it may have.
     #[error("{0}")]
     Unseated(#[from] Unseated),
+    /// The upstream ended the subscription before anything came.
+    #[error("the upstream doesn't serve it")]
+    Refused,
+    /// No upstream is to be asked any more.
+    #[error("nobody has it")]
+    Gone,
 }
 
 impl Mirror {
@@ -60,35 +82,73 @@ impl Mirror {
         self.state.lock().0.clone()
     }
 
-    /// Pulls whenever there are viewers here, until the session ends or another publisher takes over.
-    pub(super) async fn pull(&self, client: &Client, relay: &Arc<Relay>) -> Result<(), PullError> {
+    /// Pulls whenever there are viewers here, from where `routes` says, until somebody publishes it here.
+    pub(super) async fn pull(&self, relay: &Relay, mut routes: watch::Receiver<Option<Route>>) -> PullError {
         loop {
             let mut viewers = self.stream().viewers();
             // The stream holds the sender.
             let _ = viewers.wait_for(|viewers| *viewers > 0).await;
-            let publisher = relay.hub.publish_relayed(&self.name)?;
-            let mut sink = Sink::new(self, relay, publisher);
-            tokio::select! {
-                ended = sink.run(client) => {
-                    let pause = match ended {
-                        // The stream's end is announced separately; if it isn't, it was a hiccup.
-                        Ok(()) => RESUBSCRIBE_PAUSE,
-                        Err(PullError::Wire(error)) => {
-                            tracing::warn!(stream = %self.name, %error, "upstream can't be read, and is tried again");
-                            RETRY_PAUSE
-                        }
-                        Err(error) => return Err(error),
-                    };
-                    tokio::time::sleep(pause).await;
+            if routes.wait_for(Option::is_some).await.is_err() {
+                return PullError::Gone;
+            }
+            let ended = tokio::select! {
+                ended = self.pull_once(relay, &mut routes) => ended,
+                () = unwatched(viewers, relay.hub.settings().linger) => match self.forget(relay) {
+                    Ok(()) => continue,
+                    Err(error) => return error,
+                },
+            };
+            let pause = match ended {
+                // The stream's end is announced separately; if it isn't, it was a hiccup.
+                Ok(()) | Err(PullError::Session(_) | PullError::Refused) => RESUBSCRIBE_PAUSE,
+                Err(PullError::Wire(error)) => {
+                    tracing::warn!(stream = %self.name, %error, "upstream can't be read, and is tried again");
+                    RETRY_PAUSE
                 }
-                () = unwatched(viewers, relay.hub.settings().linger) => self.forget(relay)?,
+                Err(error) => return error,
+            };
+            // Another way is taken at once.
+            let _ = timeout(pause, routes.changed()).await;
+            routes.mark_changed();
+        }
+    }
+
+    async fn pull_once(&self, relay: &Relay, routes: &mut watch::Receiver<Option<Route>>) -> Result<(), PullError> {
+        let Some(route) = routes.borrow_and_update().clone() else { return Ok(()) };
+        let pulled = tokio::select! {
+            pulled = self.open(route) => pulled?,
+            _ = routes.changed() => {
+                routes.mark_changed();
+                return Ok(());
+            }
+        };
+        let publisher = relay.hub.publish_relayed(&self.name)?;
+        Sink::new(self, relay, publisher, pulled).run(routes).await
+    }
+
+    /// Subscribes to the line from where we are, and waits until it flows.
+    async fn open(&self, route: Route) -> Result<Pulled, PullError> {
+        let resume = self.state.lock().1.resume_group(route.origin);
+        let subscribe = |from| route.client.subscribe(self.name.as_str(), Track::Line.name(), PRIORITY_LINE, from);
+        let mut line = subscribe(resume).await?;
+        let mut start = None;
+        if resume.is_some() {
+            // The numbers may be others there.
+            start = timeout(FIRST_GROUP_TIMEOUT, line.started()).await.ok().flatten();
+            if start.is_none() {
+                line = subscribe(None).await?;
             }
         }
+        if start.is_none() {
+            start = line.started().await;
+        }
+        let start = start.ok_or(PullError::Refused)?;
+        Ok(Pulled::new(&self.state.lock().1, route, line, start))
     }
 
     /// Nobody watches any more: begins the local stream anew, so that the next viewer doesn't start with what
     /// was current when the last one left.
-    fn forget(&self, relay: &Arc<Relay>) -> Result<(), PullError> {
+    fn forget(&self, relay: &Relay) -> Result<(), PullError> {
         let mut state = self.state.lock();
         relay.hub.unannounce(&state.0);
         *state = (relay.hub.announce(&self.name).map_err(Unseated::from)?, Delivered::default());
@@ -106,77 +166,14 @@ async fn unwatched(mut viewers: watch::Receiver<usize>, linger: Duration) {
     }
 }
 
-/// What the local line already has, so that nothing is told twice when an upstream repeats itself.
-#[derive(Debug, Default)]
-struct Delivered {
-    video_dts_us: Option<i64>,
-    audio_dts_us: Option<i64>,
-    data: Option<Data>,
-    /// Ids of the newest events. Their seqs needn't rise: one that was scheduled early may fire late.
-    events: VecDeque<String>,
-}
-
-impl Delivered {
-    fn has_frames(&self) -> bool {
-        self.video_dts_us.is_some() || self.audio_dts_us.is_some()
-    }
-
-    /// Notes the item; true if the line doesn't have it yet.
-    fn is_new(&mut self, item: &Item) -> bool {
-        match item {
-            // The hub knows an unchanged head itself. Of one for all rooms it passes on what is new there.
-            Item::Head(head) => {
-                let told = head.room.beyond(&Room::default());
-                told.iter().filter(|event| event.is_global()).for_each(|event| {
-                    self.is_new_event(event);
-                });
-                true
-            }
-            Item::Frame(frame) => {
-                let last = match frame.track {
-                    TrackKind::Video => &mut self.video_dts_us,
-                    TrackKind::Audio => &mut self.audio_dts_us,
-                };
-                let new = last.is_none_or(|last| frame.dts_us > last);
-                if new {
-                    *last = Some(frame.dts_us);
-                }
-                new
-            }
-            Item::Data(data) => {
-                let new = self
-                    .data
-                    .as_ref()
-                    .is_none_or(|last| data.dts_us > last.dts_us || *data != *last && data.dts_us == last.dts_us);
-                if new {
-                    self.data = Some(data.clone());
-                }
-                new
-            }
-            Item::Event(event) => self.is_new_event(event),
-        }
-    }
-
-    fn is_new_event(&mut self, event: &Event) -> bool {
-        let id = &event.head.id;
-        let new = !self.events.contains(id);
-        if new {
-            self.events.push_back(id.clone());
-            if self.events.len() > MOQ_EVENT_IDS_MAX {
-                self.events.pop_front();
-            }
-        }
-        new
-    }
-}
-
-/// Takes what two subscriptions yield and publishes it here, in order and once.
-struct Sink<'a> {
-    mirror: &'a Mirror,
-    relay: &'a Relay,
-    publisher: Publisher,
-    line: Reorder<LineItem>,
-    audio: Reorder<Bytes>,
+/// A line being pulled from one upstream, and its sound.
+struct Pulled {
+    route: Route,
+    line: Subscription,
+    audio: Option<Subscription>,
+    groups: Reorder<LineItem>,
+    audio_groups: Reorder<Bytes>,
+    seam: Seam,
     interleave: Interleave,
     /// False where the line itself carries the sound.
     has_video: bool,
@@ -188,59 +185,128 @@ struct Sink<'a> {
     group: Option<u64>,
     /// Events of the group behind it: what that recaps is older, though it comes later.
     early: Vec<(u64, Item)>,
+}
+
+impl Pulled {
+    fn new(delivered: &Delivered, route: Route, line: Subscription, start: u64) -> Self {
+        let mut groups = Reorder::new(PATIENCE);
+        groups.begin_at(start);
+        Self {
+            seam: Seam::new(delivered, route.origin),
+            route,
+            line,
+            audio: None,
+            groups,
+            audio_groups: Reorder::new(PATIENCE),
+            interleave: Interleave::after(delivered.heard_us()),
+            has_video: true,
+            audio_start: None,
+            begun: delivered.has_frames(),
+            group: None,
+            early: Vec::new(),
+        }
+    }
+
+    /// When something may be to be published although nothing came.
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.groups.poll_deadline(), self.audio_groups.poll_deadline(), self.interleave.poll_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+/// Takes what is pulled and publishes it here, in order and once.
+struct Sink<'a> {
+    mirror: &'a Mirror,
+    relay: &'a Relay,
+    publisher: Publisher,
+    pulled: Pulled,
     /// The room that was told last.
     room: Arc<Room>,
     /// An event was not taken, and the log knows.
     warned: bool,
 }
 
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<Pulled, PullError>> + Send + 'a>>;
+
 impl<'a> Sink<'a> {
-    fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher) -> Self {
-        let begun = mirror.state.lock().1.has_frames();
-        Self {
-            mirror,
-            relay,
-            publisher,
-            line: Reorder::new(PATIENCE),
-            audio: Reorder::new(PATIENCE),
-            interleave: Interleave::default(),
-            has_video: true,
-            audio_start: None,
-            begun,
-            group: None,
-            early: Vec::new(),
-            room: Arc::default(),
-            warned: false,
-        }
+    fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher, pulled: Pulled) -> Self {
+        Self { mirror, relay, publisher, pulled, room: Arc::default(), warned: false }
     }
 
-    /// Runs until the line ends.
-    async fn run(&mut self, client: &Client) -> Result<(), PullError> {
-        let name = self.mirror.name.as_str();
-        let mut line = client.subscribe(name, Track::Line.name(), PRIORITY_LINE, None).await?;
-        let mut audio = None;
-        let mut audio_ended = false;
+    /// Runs until the line ends and there is no other.
+    async fn run(&mut self, routes: &mut watch::Receiver<Option<Route>>) -> Result<(), PullError> {
+        let mut opening: Option<Opening<'a>> = None;
+        let (mut line_ended, mut audio_ended) = (false, false);
         loop {
-            let deadlines = [self.line.poll_deadline(), self.audio.poll_deadline(), self.interleave.poll_deadline()];
-            let deadline = deadlines.into_iter().flatten().min();
+            self.publish()?;
+            self.follow_sound().await?;
+            let deadline = self.pulled.deadline();
             tokio::select! {
                 biased;
-                received = line.next() => match received {
+                opened = next_of(&mut opening) => {
+                    opening = None;
+                    match opened {
+                        Ok(pulled) => {
+                            self.go_on_with(pulled)?;
+                            (line_ended, audio_ended) = (false, false);
+                        }
+                        Err(error) => {
+                            tracing::debug!(stream = %self.mirror.name, %error, "another upstream session failed");
+                            opening = self.open_other(routes, RETRY_PAUSE);
+                        }
+                    }
+                }
+                changed = routes.changed() => {
+                    if changed.is_err() {
+                        return Err(PullError::Gone);
+                    }
+                    opening = self.open_other(routes, Duration::ZERO);
+                }
+                received = self.pulled.line.next(), if !line_ended => match received {
                     Some(received) => self.handle_line(received)?,
-                    None => return Ok(()),
+                    None => line_ended = true,
                 },
-                received = next(&mut audio), if !audio_ended => match received {
+                received = next(&mut self.pulled.audio), if !audio_ended => match received {
                     Some(received) => self.handle_audio(received),
                     None => audio_ended = true,
                 },
                 () = sleep_until(deadline.unwrap_or_else(clock::now)), if deadline.is_some() => {}
                 replaced = self.publisher.replaced() => return Err(replaced.into()),
-            }
-            self.publish()?;
-            if audio.is_none() && self.audio_start.is_some() {
-                audio = Some(client.subscribe(name, Track::Audio.name(), PRIORITY_AUDIO, self.audio_start).await?);
+                // What comes after the end is waited for no longer than the end of a group.
+                () = sleep(RESUBSCRIBE_PAUSE), if line_ended && opening.is_none() => return Ok(()),
             }
         }
+    }
+
+    /// Opens the line where it is to come from, if that is elsewhere.
+    fn open_other(&self, routes: &mut watch::Receiver<Option<Route>>, pause: Duration) -> Option<Opening<'a>> {
+        let route = routes.borrow_and_update().clone()?;
+        let (mirror, known) = (self.mirror, &self.pulled.route.client);
+        (!Arc::ptr_eq(&route.client, known)).then(|| {
+            async move {
+                sleep(pause).await;
+                mirror.open(route).await
+            }
+            .boxed()
+        })
+    }
+
+    /// Lets the old line go. The new one repeats what is not passed on yet.
+    fn go_on_with(&mut self, pulled: Pulled) -> Result<(), PullError> {
+        self.publish()?;
+        tracing::info!(stream = %self.mirror.name, "goes on from another upstream session");
+        self.pulled = pulled;
+        Ok(())
+    }
+
+    async fn follow_sound(&mut self) -> Result<(), PullError> {
+        if self.pulled.audio.is_none() && self.pulled.audio_start.is_some() {
+            let (client, name) = (self.pulled.route.client.clone(), self.mirror.name.as_str());
+            let audio = client.subscribe(name, Track::Audio.name(), PRIORITY_AUDIO, self.pulled.audio_start);
+            self.pulled.audio = Some(audio.await?);
+        }
+        Ok(())
     }
 
     fn handle_line(&mut self, received: Received) -> Result<(), PullError> {
@@ -260,15 +326,15 @@ impl<'a> Sink<'a> {
                 {
                     return Ok(());
                 }
-                let late = self.line.handle_item(now, group, item);
+                let late = self.pulled.groups.handle_item(now, group, item);
                 // A frame that comes too late is lost; an event never is.
                 match late {
-                    Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.push(item, group)?,
+                    Err(LineItem::Item(item @ (Item::Event(_) | Item::Data(_)))) => self.line_item(now, group, item),
                     Err(LineItem::Recap(event)) => self.recap(now, group, event)?,
-                    Err(LineItem::Item(_) | LineItem::BadEvent(_)) | Ok(()) => {}
+                    Err(LineItem::Item(_) | LineItem::BadEvent(_) | LineItem::Unknown) | Ok(()) => {}
                 }
             }
-            Received::GroupEnd { group, .. } => self.line.handle_end(now, group),
+            Received::GroupEnd { group, .. } => self.pulled.groups.handle_end(now, group),
         }
         Ok(())
     }
@@ -303,73 +369,116 @@ impl<'a> Sink<'a> {
 
     fn handle_audio(&mut self, received: Received) {
         let now = clock::now();
+        if let Some(start) = self.pulled.audio.as_ref().and_then(Subscription::start) {
+            self.pulled.audio_groups.begin_at(start);
+        }
         match received {
             Received::Frame { group, payload, .. } => {
-                let _late = self.audio.handle_item(now, group, payload);
+                let _late = self.pulled.audio_groups.handle_item(now, group, payload);
             }
-            Received::GroupEnd { group, .. } => self.audio.handle_end(now, group),
+            Received::GroupEnd { group, .. } => self.pulled.audio_groups.handle_end(now, group),
         }
     }
 
     fn publish(&mut self) -> Result<(), PullError> {
         let now = clock::now();
-        while let Some((group, item)) = self.line.poll_item(now) {
+        while let Some((group, item)) = self.pulled.groups.poll_item(now) {
             match item {
                 LineItem::Item(item) => self.line_item(now, group, item),
                 LineItem::Recap(event) => self.recap(now, group, event)?,
-                LineItem::BadEvent(_) => {}
+                LineItem::BadEvent(_) | LineItem::Unknown => {}
             }
         }
-        while let Some((group, payload)) = self.audio.poll_item(now) {
+        while let Some((group, payload)) = self.pulled.audio_groups.poll_item(now) {
             let (pts_us, data) = read_legacy(payload)?;
-            let frame = Frame { track: TrackKind::Audio, dts_us: pts_us, pts_us, keyframe: false, data };
-            self.interleave.handle_sound(group, frame);
+            let mut frame = Frame { track: TrackKind::Audio, dts_us: pts_us, pts_us, keyframe: false, data };
+            self.mirror.state.lock().1.shift(&mut frame);
+            self.pulled.interleave.handle_sound(group, frame);
         }
-        while let Some((group, item)) = self.interleave.poll_item(now) {
-            self.push(item, group)?;
+        while let Some((group, item)) = self.pulled.interleave.poll_item(now) {
+            self.push(now, item, group)?;
         }
         Ok(())
     }
 
     fn line_item(&mut self, now: Instant, group: u64, item: Item) {
+        let pulled = &mut self.pulled;
         match &item {
-            Item::Head(head) => self.has_video = head.tracks.video.is_some(),
-            Item::Event(_) if self.group != Some(group) && self.early.len() < EVENTS_PENDING_MAX => {
-                return self.early.push((group, item));
+            Item::Head(head) => pulled.has_video = head.tracks.video.is_some(),
+            Item::Event(_) if pulled.group != Some(group) && pulled.early.len() < EVENTS_PENDING_MAX => {
+                return pulled.early.push((group, item));
             }
-            Item::Frame(frame) => {
-                (self.begun, self.group) = (true, Some(group));
-                for (group, event) in std::mem::take(&mut self.early) {
-                    self.interleave.handle_line(now, group, event);
-                }
-                if self.has_video {
-                    self.audio_start.get_or_insert(audio_group(frame.dts_us));
+            Item::Frame(_) => {
+                pulled.group = Some(group);
+                for (group, event) in std::mem::take(&mut pulled.early) {
+                    self.place(now, group, event);
                 }
             }
             _ => {}
         }
-        self.interleave.handle_line(now, group, item);
+        self.place(now, group, item);
+    }
+
+    /// Puts an item of the upstream's line into ours.
+    fn place(&mut self, now: Instant, group: u64, item: Item) {
+        let pulled = &mut self.pulled;
+        let frame_us = if let Item::Frame(frame) = &item { Some(frame.dts_us) } else { None };
+        let mut state = self.mirror.state.lock();
+        let placed = pulled.seam.place(&mut state.1, now, group, item);
+        let sound_us = state.1.sound_us();
+        drop(state);
+        if let (Some(Item::Frame(_)), Some(frame_us)) = (&placed.item, frame_us) {
+            pulled.begun = true;
+            if pulled.has_video {
+                // Sound that was not passed on yet may be from before the picture.
+                let recent_us = sound_us.filter(|us| frame_us - SOUND_BEHIND_US_MAX < *us);
+                let from_us = recent_us.map_or(frame_us, |us| us.min(frame_us));
+                pulled.audio_start.get_or_insert_with(|| audio_group(from_us));
+            }
+        }
+        let head = placed.head.map(Item::Head);
+        for item in head.into_iter().chain(placed.item) {
+            pulled.interleave.handle_line(now, placed.group, item);
+        }
     }
 
     /// An event from before this group. Before the first frame here there was nobody to miss it, but edges that come
     /// here from elsewhere may have; later on, whoever doesn't have it lost it, with a session or with a group.
     fn recap(&mut self, now: Instant, group: u64, event: Arc<Event>) -> Result<(), Replaced> {
-        if self.begun {
-            self.interleave.handle_line(now, group, Item::Event(event));
+        if self.pulled.begun {
+            self.place(now, group, Item::Event(event));
         } else if self.mirror.state.lock().1.is_new_event(&event) {
             self.publisher.remember(event, group)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, item: Item, group: u64) -> Result<(), Replaced> {
-        if self.mirror.state.lock().1.is_new(&item) { self.publisher.relay(item, group) } else { Ok(()) }
+    fn push(&mut self, now: Instant, item: Item, group: u64) -> Result<(), Replaced> {
+        let mut state = self.mirror.state.lock();
+        if !state.1.is_new(&item) {
+            return Ok(());
+        }
+        if let Item::Frame(frame) = &item
+            && (frame.track == TrackKind::Video || !self.pulled.has_video)
+        {
+            state.1.note_last(now, frame, group);
+        }
+        drop(state);
+        self.publisher.relay(item, group)
     }
 }
 
 /// Are the events of this source for the stream?
 fn is_heard(name: &StreamName, source: &str) -> bool {
     source == name.as_str() || name.global().is_some_and(|global| source == global.as_str())
+}
+
+/// The line that is being opened, if one is.
+async fn next_of(opening: &mut Option<Opening<'_>>) -> Result<Pulled, PullError> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next of a subscription that may not be there yet.
@@ -388,6 +497,12 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The same where what came could not be read: it may be the next group again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long an upstream may take to go on from the group that we are in, before its newest is asked for.
+const FIRST_GROUP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Sound that is further behind its picture than this is not caught up with.
+const SOUND_BEHIND_US_MAX: i64 = 5_000_000;
 
 /// What players use for video and audio.
 const PRIORITY_LINE: u8 = 60;

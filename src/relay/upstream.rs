@@ -1,30 +1,36 @@
-//! An edge's upstream: one session with the first of an ordered list of servers that answers, its
-//! announcements mirrored into the local hub.
+//! An edge's upstreams: a session with each, and for each stream the best of those that announce it, mirrored into
+//! the local hub.
 //!
-//! Viewers outlive sessions with upstreams: when one is lost, streams stay for the reconnect window.
+//! Sessions with further upstreams are held warm, so that losing one costs no handshake. A stream moves to another
+//! upstream before the old one is let go, and back once the preferred one has been well for a while. Viewers outlive
+//! all of it: when nobody has a stream any more, it stays for the reconnect window.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod contact;
 
-use futures_util::{
-    FutureExt, StreamExt,
-    future::{AbortHandle, Abortable, BoxFuture},
-    stream::FuturesUnordered,
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
 };
-use tokio_util::sync::CancellationToken;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use url::Url;
 
+use self::contact::{Contact, News};
 use super::{
     Relay,
     client::Client,
-    subscribe::{Mirror, PullError},
+    subscribe::{Mirror, Route},
 };
 use crate::{
     clock::{self, Instant},
-    hub::{Unseated, Viewer},
-    limits::MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
+    hub::{State, Viewer},
+    limits::{MOQ_HOPS_MAX, STREAMS_MAX},
     media::StreamName,
-    net::tls::Trust,
+    net::tls::{Identity, Trust},
     proto::moq::lite05::AnnounceBroadcast,
+    task,
 };
 
 /// Where an edge takes its streams from.
@@ -33,166 +39,223 @@ pub struct Upstream {
     /// In order of preference.
     urls: Vec<Url>,
     trust: Trust,
+    identity: Option<Identity>,
+    sessions: Vec<Option<Session>>,
     mirrors: HashMap<StreamName, Mirrored>,
+}
+
+/// How good a session is to pull from; better ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Health {
+    Well,
+    /// It is draining, and sends as long as it can.
+    Leaving,
+    Silent,
+}
+
+struct Session {
+    client: Arc<Client>,
+    health: Health,
+    /// Since when its health is what it is.
+    since: Instant,
+    /// What it announces, and through which nodes.
+    chains: HashMap<StreamName, Vec<u64>>,
 }
 
 struct Mirrored {
     mirror: Arc<Mirror>,
     /// Events for all rooms are pulled whether anybody watches or not.
     _pulled: Option<Viewer>,
-    /// When the session was lost that announced it; `None` while it is announced.
+    /// The server it comes from.
+    server: Option<usize>,
+    routes: watch::Sender<Option<Route>>,
+    pull: AbortOnDropHandle<()>,
+    /// Since when nobody has it.
     lost: Option<Instant>,
 }
-
-/// Why a session with an upstream ended.
-#[derive(Debug, thiserror::Error)]
-enum Leave {
-    /// It is draining; others come first now.
-    #[error("the server asked us to go")]
-    Asked,
-    /// It is gone.
-    #[error("{0}")]
-    Lost(String),
-}
-
-type Pull<'a> = BoxFuture<'a, (StreamName, Option<PullError>)>;
 
 impl Upstream {
     /// Servers in order of preference; their URLs carry the token.
     pub fn new(relay: Arc<Relay>, urls: Vec<Url>, trust: Trust) -> Self {
-        Self { relay, urls, trust, mirrors: HashMap::new() }
+        let sessions = urls.iter().map(|_| None).collect();
+        Self { relay, urls, trust, identity: None, sessions, mirrors: HashMap::new() }
     }
 
-    /// Keeps a session with the first server that answers, until told to stop.
+    /// Shows servers a certificate, by which they know us.
+    pub fn with_identity(self, identity: Option<Identity>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// Keeps sessions with all servers until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
+        let (tell, mut told) = mpsc::channel(NEWS_QUEUE_MAX);
+        let contacts = self.urls.iter().cloned().enumerate().map(|(index, url)| {
+            let (trust, identity) = (self.trust.clone(), self.identity.clone());
+            let contact = Contact { url, trust, identity, relay: self.relay.clone() };
+            AbortOnDropHandle::new(task::spawn("upstream session", contact.keep(index, tell.clone())))
+        });
+        let contacts: Vec<_> = contacts.collect();
         let serving = async {
-            let mut backoff = Backoff::default();
-            let mut draining = None;
+            let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
             loop {
-                for index in (0..self.urls.len()).filter(|index| draining != Some(*index)).collect::<Vec<_>>() {
-                    if let Some(leave) = self.session(index).await {
-                        backoff = Backoff::default();
-                        draining = matches!(leave, Leave::Asked).then_some(index);
-                        // Back to the most preferred one.
-                        break;
-                    }
-                    draining = None;
+                tokio::select! {
+                    Some((server, news)) = told.recv() => self.handle_news(server, news),
+                    _ = sweep.tick() => self.sweep(),
                 }
-                self.sweep();
-                tokio::time::sleep(backoff.next()).await;
-                self.relay.metrics.upstream_reconnects.inc();
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = serving => {}
         }
+        drop(contacts);
     }
 
-    /// One session with a server; `None` if it could not be reached.
-    async fn session(&mut self, index: usize) -> Option<Leave> {
-        let url = self.urls.get(index)?;
-        let server = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or_default());
-        let (runtime, hop) = (self.relay.runtime.clone(), self.relay.routes.hop());
-        let connecting = Client::connect_on(runtime, url, &self.trust, hop, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES);
-        let client = match connecting.await {
-            Ok(client) => client,
+    fn handle_news(&mut self, server: usize, news: News) {
+        let Some(slot) = self.sessions.get_mut(server) else { return };
+        let health = match news {
+            News::Announced(change) => return self.handle_announcement(server, change),
+            News::Up(client) => {
+                *slot = Some(Session { client, health: Health::Well, since: clock::now(), chains: HashMap::new() });
+                None
+            }
+            News::Down => {
+                *slot = None;
+                None
+            }
+            News::Silent => Some(Health::Silent),
+            News::Heard => Some(Health::Well),
+            News::Leaving => Some(Health::Leaving),
+        };
+        if let (Some(session), Some(health)) = (slot, health) {
+            (session.health, session.since) = (health, clock::now());
+        }
+        let up = self.sessions.iter().flatten().count();
+        self.relay.metrics.upstream_connected.set(i64::try_from(up).unwrap_or(i64::MAX));
+        self.steer_all();
+    }
+
+    fn handle_announcement(&mut self, server: usize, change: AnnounceBroadcast) {
+        let Ok(name) = change.suffix.parse::<StreamName>() else { return };
+        let Some(Some(session)) = self.sessions.get_mut(server) else { return };
+        // What came through here already is not to be had there, though it has not ended.
+        let usable = !change.hops.contains(&self.relay.routes.hop()) && change.hops.len() < MOQ_HOPS_MAX;
+        if change.active && usable && session.chains.len() < STREAMS_MAX {
+            session.chains.insert(name.clone(), change.hops);
+        } else {
+            session.chains.remove(&name);
+        }
+        let ended = !change.active
+            && self.best(&name).is_none()
+            && self.mirrors.get(&name).is_some_and(|mirrored| mirrored.server == Some(server));
+        if ended { self.end(&name) } else { self.steer(&name) }
+    }
+
+    /// The server that `name` is to come from: the most preferred of those that are well. One that has just come
+    /// (back) has to prove itself before streams move to it.
+    fn best(&self, name: &StreamName) -> Option<usize> {
+        let current = self.mirrors.get(name).and_then(|mirrored| mirrored.server);
+        let is_served = current.is_some_and(|server| self.announces(server, name).is_some());
+        let candidates = (0..self.sessions.len()).filter_map(|server| Some((server, self.announces(server, name)?)));
+        let rank = |(server, session): &(usize, &Session)| {
+            let proven = !is_served || current == Some(*server) || session.since.elapsed() >= PROOF_TIME;
+            (session.health, !proven, *server)
+        };
+        candidates.min_by_key(rank).map(|(server, _)| server)
+    }
+
+    fn announces(&self, server: usize, name: &StreamName) -> Option<&Session> {
+        self.sessions.get(server)?.as_ref().filter(|session| session.chains.contains_key(name))
+    }
+
+    fn steer_all(&mut self) {
+        let announced = self.sessions.iter().flatten().flat_map(|session| session.chains.keys());
+        let names: BTreeSet<_> = announced.chain(self.mirrors.keys()).cloned().collect();
+        names.iter().for_each(|name| self.steer(name));
+    }
+
+    /// Lets a stream come from where it comes best.
+    fn steer(&mut self, name: &StreamName) {
+        let best = self.best(name).and_then(|server| {
+            let session = self.announces(server, name)?;
+            let chain = session.chains.get(name)?.clone();
+            Some((server, Route { client: session.client.clone(), origin: chain.first().copied() }, chain))
+        });
+        let Some((server, route, chain)) = best else { return self.lose(name) };
+        if !self.mirrors.contains_key(name) && !self.mirror(name) {
+            return;
+        }
+        self.relay.routes.learn(name, chain);
+        let Some(mirrored) = self.mirrors.get_mut(name) else { return };
+        (mirrored.server, mirrored.lost) = (Some(server), None);
+        mirrored.routes.send_if_modified(|known| {
+            let same = known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.client, &route.client));
+            *known = Some(route);
+            !same
+        });
+    }
+
+    /// Nobody has the stream. A session that only asked us to go may send until its end.
+    fn lose(&mut self, name: &StreamName) {
+        let Some(mirrored) = self.mirrors.get_mut(name) else { return };
+        mirrored.routes.send_if_modified(|route| route.take_if(|route| route.client.is_closed()).is_some());
+        if mirrored.routes.borrow().is_none() {
+            mirrored.server = None;
+            mirrored.lost.get_or_insert_with(clock::now);
+        }
+    }
+
+    /// Begins to mirror a stream that an upstream announced, unless it is published here.
+    fn mirror(&mut self, name: &StreamName) -> bool {
+        if self.relay.hub.is_announced(name) {
+            return false;
+        }
+        let stream = match self.relay.hub.announce(name) {
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%server, %error, "upstream not reached");
-                return None;
+                tracing::warn!(stream = %name, %error, "an upstream's stream has no place here");
+                return false;
             }
         };
-        tracing::info!(%server, "upstream session began");
-        self.relay.metrics.upstream_connected.set(1);
-        let leave = self.mirror(&client).await;
-        self.relay.metrics.upstream_connected.set(0);
-        tracing::info!(%server, reason = %leave, streams = self.mirrors.len(), "upstream session ended");
-        let now = clock::now();
-        for mirrored in self.mirrors.values_mut() {
-            mirrored.lost.get_or_insert(now);
-        }
-        Some(leave)
-    }
-
-    /// Mirrors what the server announces until the session ends.
-    async fn mirror(&mut self, client: &Client) -> Leave {
-        let mut announced = match client.announced("").await {
-            Ok(announced) => announced,
-            Err(error) => return Leave::Lost(error.to_string()),
-        };
-        // With nowhere else to go, what the server still sends is better than nothing.
-        let elsewhere = self.urls.len() > 1;
-        let relay = self.relay.clone();
-        let mut pulls: FuturesUnordered<Pull<'_>> = FuturesUnordered::new();
-        let mut running: HashMap<StreamName, AbortHandle> = HashMap::new();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                change = announced.next() => match change {
-                    Ok(Some(change)) => {
-                        let Ok(name) = change.suffix.parse::<StreamName>() else { continue };
-                        // Whatever ran for that name was told by an older announcement.
-                        if let Some(pull) = running.remove(&name) {
-                            pull.abort();
-                        }
-                        if let Some(mirror) = self.handle_announcement(&name, change) {
-                            let (handle, registration) = AbortHandle::new_pair();
-                            running.insert(name.clone(), handle);
-                            pulls.push(pull(client, &relay, name, mirror, registration).boxed());
-                        }
-                    }
-                    Ok(None) => return Leave::Lost("announcements ended".to_owned()),
-                    Err(error) => return Leave::Lost(error.to_string()),
-                },
-                Some((name, error)) = pulls.next() => match error {
-                    // It is a local stream now.
-                    Some(PullError::Replaced(_) | PullError::Unseated(Unseated::Busy)) => self.forget(&name),
-                    Some(PullError::Session(_)) | None => {}
-                    Some(error) => tracing::warn!(stream = %name, %error, "upstream subscription failed"),
-                },
-                error = client.closed() => return Leave::Lost(error.to_string()),
-                () = client.goaway(), if elsewhere => return Leave::Asked,
-                _ = sweep.tick() => self.sweep(),
-            }
-        }
-    }
-
-    /// Notes an announcement; gives the mirror to pull into, if there is one to be.
-    fn handle_announcement(&mut self, name: &StreamName, change: AnnounceBroadcast) -> Option<Arc<Mirror>> {
-        if !change.active {
-            let mirrored = self.mirrors.remove(name)?;
-            self.relay.hub.unannounce(&mirrored.mirror.stream());
-            self.relay.routes.forget(name);
-            return None;
-        }
-        // It has been here before, or somebody publishes it here.
-        let known = self.mirrors.contains_key(name);
-        if change.hops.contains(&self.relay.routes.hop()) || !known && self.relay.hub.is_announced(name) {
-            return None;
-        }
-        self.relay.routes.learn(name, change.hops);
-        // A stream that ended here while its upstream was away begins anew.
-        let stream = self.relay.hub.announce(name).inspect_err(|error| tracing::warn!(%error)).ok()?;
-        let mirror = match self.mirrors.remove(name) {
-            Some(mirrored) if Arc::ptr_eq(&mirrored.mirror.stream(), &stream) => mirrored.mirror,
-            _ => Arc::new(Mirror::new(stream)),
-        };
+        let mirror = Arc::new(Mirror::new(stream));
         let pulled = name.is_global().then(|| self.relay.hub.view(name).ok()).flatten();
-        self.mirrors.insert(name.clone(), Mirrored { mirror: mirror.clone(), _pulled: pulled, lost: None });
-        Some(mirror)
+        let (routes, route) = watch::channel(None);
+        let (relay, pulling, stream) = (self.relay.clone(), mirror.clone(), name.clone());
+        let pull = task::spawn("upstream pull", async move {
+            let error = pulling.pull(&relay, route).await;
+            tracing::info!(%stream, reason = %error, "no longer pulled from upstream");
+        });
+        let pull = AbortOnDropHandle::new(pull);
+        let mirrored = Mirrored { mirror, _pulled: pulled, server: None, routes, pull, lost: None };
+        self.mirrors.insert(name.clone(), mirrored);
+        true
     }
 
-    /// Ends the streams whose upstream has been away for longer than viewers wait.
+    /// Forgets the streams that are published here or have ended, ends those whose upstreams have been away for longer than viewers
+    /// wait, and looks again where each comes from best.
     fn sweep(&mut self) {
         let window = self.relay.hub.settings().reconnect_window;
-        let over = |mirrored: &Mirrored| mirrored.lost.is_some_and(|lost| lost.elapsed() >= window);
-        let names: Vec<_> = self.mirrors.iter().filter(|(_, m)| over(m)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            if let Some(mirrored) = self.mirrors.get(&name) {
-                self.relay.hub.unannounce(&mirrored.mirror.stream());
+        let is_local = |mirrored: &Mirrored| {
+            let stream = mirrored.mirror.stream();
+            mirrored.pull.is_finished() || !stream.is_relayed() || stream.state() == State::Ended
+        };
+        let is_over = |mirrored: &Mirrored| mirrored.lost.is_some_and(|lost| lost.elapsed() >= window);
+        let (local, rest): (Vec<_>, Vec<_>) = self.mirrors.iter().partition(|(_, mirrored)| is_local(mirrored));
+        let over: Vec<_> = rest.into_iter().filter(|(_, m)| is_over(m)).map(|(name, _)| name.clone()).collect();
+        let local: Vec<_> = local.into_iter().map(|(name, _)| name.clone()).collect();
+        local.iter().for_each(|name| self.forget(name));
+        over.iter().for_each(|name| self.end(name));
+        self.steer_all();
+    }
+
+    fn end(&mut self, name: &StreamName) {
+        if let Some(mirrored) = self.mirrors.get(name) {
+            let stream = mirrored.mirror.stream();
+            if stream.is_relayed() {
+                self.relay.hub.unannounce(&stream);
             }
-            self.forget(&name);
         }
+        self.forget(name);
     }
 
     fn forget(&mut self, name: &StreamName) {
@@ -201,33 +264,11 @@ impl Upstream {
     }
 }
 
-async fn pull(
-    client: &Client,
-    relay: &Arc<Relay>,
-    name: StreamName,
-    mirror: Arc<Mirror>,
-    registration: futures_util::future::AbortRegistration,
-) -> (StreamName, Option<PullError>) {
-    let pulled = Abortable::new(mirror.pull(client, relay), registration).await;
-    (name, pulled.ok().and_then(Result::err))
-}
+/// News of upstreams that wait to be handled; then the upstreams wait.
+const NEWS_QUEUE_MAX: usize = 256;
 
-/// 100 ms to 2 s, jittered: edges that lost the same server don't come back at the same moment.
-#[derive(Default)]
-struct Backoff {
-    tries: u32,
-}
+/// How long an upstream must have been well before streams move to it that come from elsewhere.
+const PROOF_TIME: Duration = Duration::from_secs(5);
 
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let ceiling = BACKOFF_MIN.saturating_mul(1 << self.tries.min(8)).min(BACKOFF_MAX);
-        self.tries += 1;
-        ceiling.mul_f64(rand::random_range(0.5..=1.0))
-    }
-}
-
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
-
-/// How often streams are looked at whose upstream went away.
+/// How often is looked whether something is over, or better to be had elsewhere.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ use crate::{
         tcp::{self, BindError},
         udp,
     },
+    relay::{Steered, steer},
 };
 
 /// Where a server listens.
@@ -46,7 +47,7 @@ pub(super) struct Sockets {
     /// On the first shard, unless it is the same as `http`.
     pub(super) admin: Option<TcpListener>,
     /// Comes as soon as the port can be had.
-    pub(super) moq: oneshot::Receiver<UdpSocket>,
+    pub(super) moq: oneshot::Receiver<Steered>,
     pub(super) webrtc: (UdpSocket, TcpListener),
 }
 
@@ -101,7 +102,7 @@ pub(super) fn open(config: &Config, take_over: bool) -> Result<Ports, BindError>
 /// goes to any socket on the port: so both can't have it.
 pub(super) struct AwaitedPort {
     address: SocketAddr,
-    senders: Vec<oneshot::Sender<UdpSocket>>,
+    senders: Vec<oneshot::Sender<Steered>>,
 }
 
 impl AwaitedPort {
@@ -134,7 +135,7 @@ impl AwaitedPort {
 
     fn hand_out(self, sockets: Vec<UdpSocket>) {
         // Who doesn't wait for it any more has ended.
-        self.senders.into_iter().zip(sockets).for_each(|(sender, socket)| drop(sender.send(socket)));
+        self.senders.into_iter().zip(steer(sockets)).for_each(|(sender, socket)| drop(sender.send(socket)));
     }
 }
 

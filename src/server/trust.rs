@@ -39,5 +39,9 @@ pub(super) fn upstream(config: &config::Upstream, relay: &Arc<Relay>) -> Result<
             url
         })
         .collect();
-    Ok(Some(Upstream::new(relay.clone(), urls, trust)))
+    let identity = match (&config.cert, &config.key) {
+        (Some(cert), Some(key)) => Some(Identity::load(cert, key)?),
+        _ => None,
+    };
+    Ok(Some(Upstream::new(relay.clone(), urls, trust).with_identity(identity)))
 }

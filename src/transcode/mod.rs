@@ -60,7 +60,7 @@ impl Transcoders {
     fn on(runtimes: Vec<Handle>, settings: &Settings, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
         let bounds = Bounds { bytes_max: settings.ring_bytes_max, groups_max: settings.gops_max };
         let merge = Merge { audio: Duration::ZERO, all: Duration::ZERO };
-        let terms = Terms { bounds, linger: settings.linger, merge, stop, transcode: None };
+        let terms = Terms { bounds, linger: settings.linger, merge, stop, transcode: None, history: false };
         Arc::new(Self { pool: Pool::new(terms), runtimes, metrics })
     }
 }

@@ -65,7 +65,7 @@ impl Node {
         let merge = Merge { audio: Duration::ZERO, all: Duration::ZERO };
         let transcode = Some(Arc::clone(&self.transcoders) as Arc<dyn Transcode>);
         let stop = CancellationToken::new();
-        Pool::new(Terms { bounds, linger: self.settings.linger, merge, stop, transcode })
+        Pool::new(Terms { bounds, linger: self.settings.linger, merge, stop, transcode, history: false })
     }
 
     fn set_sound(&mut self, codec: Codec, description: &'static [u8]) {

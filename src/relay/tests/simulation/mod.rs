@@ -32,7 +32,7 @@ use crate::{
         udp,
     },
     observe::metrics::Metrics,
-    relay::{Relay, Upstream, listen, server_config},
+    relay::{EdgeProof, Relay, Upstream, listen, server_config, steer},
     task,
 };
 
@@ -310,10 +310,11 @@ impl World {
             Metrics::new(0, true),
             keys,
             Patience::new(Duration::from_secs(2)),
+            EdgeProof::Token,
         );
         Arc::get_mut(&mut relay).expect("nobody else has it").runtime = self.network.runtime(place);
-        let socket = udp::bind("MoQ", ([127, 0, 0, 1], 0).into(), 1).expect("a port").remove(0);
-        let listener = listen(relay.clone(), socket, server_config(&self.identity).expect("a configuration"));
+        let socket = steer(udp::bind("MoQ", ([127, 0, 0, 1], 0).into(), 1).expect("a port")).remove(0);
+        let listener = listen(relay.clone(), socket, server_config(&self.identity, None).expect("a configuration"));
         let stop = CancellationToken::new();
         task::spawn("listener", listener.expect("a listener").run(stop.clone(), stop.clone()));
         let upstreams = match place {

@@ -141,7 +141,7 @@ pub(super) struct Guest {
 /// Plays the picture and comes back whenever he is disconnected.
 pub(super) async fn visit(guest: Arc<Mutex<Guest>>, runtime: Arc<dyn Runtime>, url: Url, trust: Trust) {
     loop {
-        let connecting = Client::connect_on(runtime.clone(), &url, &trust, 0, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES);
+        let connecting = Client::connect_on(runtime.clone(), &url, &trust, None, 0, MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES);
         if let Ok(client) = connecting.await {
             let begun = guest.lock().newest;
             let ended = tokio::select! {
