@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -32,6 +32,8 @@ pub(crate) struct Impairment {
     pub(crate) jitter: Duration,
     /// How many of a hundred packets are overtaken by those of the next [`OVERTAKEN`].
     pub(crate) reorder_percent: f64,
+    /// How many of a hundred packets come out with a bit turned.
+    pub(crate) corrupt_percent: f64,
     /// What the link carries; unlimited if none. Packets queue for up to [`QUEUE_MAX`], then they are lost.
     pub(crate) bits_per_s: Option<u64>,
 }
@@ -95,6 +97,12 @@ pub(crate) struct Link {
 struct Counts {
     carried: AtomicU64,
     lost: AtomicU64,
+    /// Nothing goes through.
+    cut: AtomicBool,
+    /// Longer packets are lost; 0 for no such bound.
+    bytes_max: AtomicUsize,
+    /// How often the clients' addresses have changed.
+    bindings: AtomicU64,
 }
 
 impl Link {
@@ -114,6 +122,21 @@ impl Link {
             });
         });
         Self { addr, counts, _stop: stop }
+    }
+
+    /// Nothing goes through any more, or all does again.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.counts.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Packets that are longer than this are lost from now on, and nobody is told.
+    pub(crate) fn shrink(&self, bytes_max: usize) {
+        self.counts.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// From now on the target sees each client under another address.
+    pub(crate) fn rebind(&self) {
+        self.counts.bindings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Packets that came out, and packets that were lost, of both directions so far.
@@ -156,7 +179,9 @@ impl Listener {
         let client = Client {
             address,
             front: self.front.clone(),
+            target: self.target,
             upstream,
+            binding: self.counts.bindings.load(Ordering::Relaxed),
             up: Row::new(self.impairment, first_direction, &self.counts),
             down: Row::new(self.impairment, first_direction + 1, &self.counts),
         };
@@ -169,7 +194,9 @@ impl Listener {
 struct Client {
     address: SocketAddr,
     front: Arc<UdpSocket>,
+    target: SocketAddr,
     upstream: UdpSocket,
+    binding: u64,
     up: Row,
     down: Row,
 }
@@ -189,6 +216,12 @@ impl Client {
                 },
                 () = time::sleep_until(due.unwrap_or_else(clock::now)), if due.is_some() => {}
             }
+            let binding = self.up.counts.bindings.load(Ordering::Relaxed);
+            if self.binding != binding {
+                self.upstream = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                self.upstream.connect(self.target).await.unwrap();
+                self.binding = binding;
+            }
             while let Some(packet) = self.up.pop() {
                 let _ = self.upstream.send(&packet).await;
             }
@@ -202,6 +235,8 @@ impl Client {
 /// The packets on their way in one direction.
 struct Row {
     pipe: Pipe,
+    /// Of its own, so that what is corrupted moves nothing else's luck.
+    dice: StdRng,
     /// By the time they come out, and then in the order they went in.
     packets: BTreeMap<(Instant, u64), Vec<u8>>,
     pushed: u64,
@@ -211,11 +246,19 @@ struct Row {
 impl Row {
     fn new(impairment: Impairment, direction: u64, counts: &Arc<Counts>) -> Self {
         let pipe = Pipe::new(impairment, direction);
-        Self { pipe, packets: BTreeMap::new(), pushed: 0, counts: counts.clone() }
+        let dice = StdRng::seed_from_u64(impairment.seed ^ direction);
+        Self { pipe, dice, packets: BTreeMap::new(), pushed: 0, counts: counts.clone() }
     }
 
-    fn push(&mut self, packet: Vec<u8>) {
-        let Some(due) = self.pipe.pass(clock::now(), packet.len()) else {
+    fn push(&mut self, mut packet: Vec<u8>) {
+        let bytes_max = self.counts.bytes_max.load(Ordering::Relaxed);
+        let stopped = self.counts.cut.load(Ordering::Relaxed) || bytes_max > 0 && packet.len() > bytes_max;
+        let due = self.pipe.pass(clock::now(), packet.len()).filter(|_| !stopped);
+        if self.dice.random::<f64>() * 100.0 < self.pipe.impairment.corrupt_percent && !packet.is_empty() {
+            let at = self.dice.random_range(0..packet.len());
+            packet[at] ^= 1 << self.dice.random_range(0..8);
+        }
+        let Some(due) = due else {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
             return;
         };

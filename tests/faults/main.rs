@@ -11,4 +11,5 @@ mod lifecycle;
 mod resources;
 mod secrets;
 mod publisher;
+mod relay;
 mod viewers;

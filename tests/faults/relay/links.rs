@@ -1,0 +1,244 @@
+//! Bad links between a node and its viewers over MoQ.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hawker::{
+    clock,
+    proto::moq::container::read_legacy,
+    relay::{Client, Received},
+    task,
+};
+use parking_lot::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    node::{Anchor, Plan, RATE, World, is_unharmed, room, wait},
+    seed,
+};
+use crate::common::{Impairment, Link};
+
+/// A picture and its sounds fit into 1.5 Mbit/s with some room: 30 * (3 kB + 0.2 kB) * 8 = 0.77 Mbit/s.
+const PICTURE_BYTES: usize = 3000;
+
+/// Viewers of a test, each with a link of his own.
+const GUESTS: u64 = 6;
+
+/// A viewer over MoQ, and what came to him.
+struct Guest {
+    client: Arc<Client>,
+    link: Link,
+    tracks: Arc<Mutex<Tracks>>,
+    _reading: [AbortOnDropHandle<()>; 2],
+}
+
+#[derive(Default)]
+struct Tracks {
+    /// When each frame came, by its number.
+    video: HashMap<u64, Instant>,
+    audio: HashMap<u64, Instant>,
+    newest_video: u64,
+    harmed: usize,
+}
+
+impl Guest {
+    async fn new(node: &super::Node, impairment: Impairment) -> Self {
+        let link = Link::start(node.address, impairment);
+        let client = Arc::new(node.client_at(link.addr).await);
+        let tracks = Arc::new(Mutex::new(Tracks::default()));
+        let mut reading = Vec::new();
+        for (track, priority) in [("video", 60), ("audio", 80)] {
+            let mut subscription = client.subscribe("room", track, priority, None).await.unwrap();
+            let tracks = tracks.clone();
+            reading.push(AbortOnDropHandle::new(task::spawn("guest", async move {
+                while let Some(received) = subscription.next().await {
+                    let Received::Frame { payload, .. } = received else { continue };
+                    let (_, data) = read_legacy(payload).unwrap();
+                    let number = u64::from_be_bytes(data[..8].try_into().unwrap());
+                    let (now, mut tracks) = (clock::now().into_std(), tracks.lock());
+                    tracks.harmed += usize::from(!is_unharmed(&data));
+                    if track == "video" {
+                        tracks.video.insert(number, now);
+                        tracks.newest_video = tracks.newest_video.max(number);
+                    } else {
+                        tracks.audio.insert(number, now);
+                    }
+                }
+            })));
+        }
+        Self { client, link, tracks, _reading: reading.try_into().unwrap_or_else(|_| unreachable!("two")) }
+    }
+}
+
+/// A node with two shards, an anchor and viewers behind links of this kind, after `secs`.
+struct Scene {
+    guests: Vec<Guest>,
+    /// What a viewer without a link saw, and when.
+    truth: super::Watcher,
+    _anchor: Anchor,
+    _node: super::Node,
+}
+
+impl Scene {
+    async fn new(impairment: Impairment) -> Self {
+        let world = World::new();
+        let node = world.start(Plan { shards: 2, ..Plan::default() });
+        let anchor = Anchor::new(&[&node], PICTURE_BYTES);
+        let truth = node.watch();
+        wait("the stream", || node.hub.is_announced(&room()) && truth.count() > 0).await;
+        let mut guests = Vec::new();
+        for n in 0..GUESTS {
+            guests.push(Guest::new(&node, Impairment { seed: impairment.seed.wrapping_add(n), ..impairment }).await);
+        }
+        Self { guests, truth, _anchor: anchor, _node: node }
+    }
+
+    /// Groups of pictures from `from` on, and how many of them all of whose pictures came to a guest within `late_max`.
+    fn groups(&self, from: u64, late_max: Duration) -> (usize, usize) {
+        let sent: HashMap<u64, Instant> =
+            self.truth.seen.lock().pictures.iter().map(|shown| (shown.number, shown.at)).collect();
+        let newest = sent.keys().max().copied().unwrap_or_default();
+        let (mut all, mut whole) = (0, 0);
+        for guest in &self.guests {
+            let tracks = guest.tracks.lock();
+            let first = from.max(tracks.video.keys().min().copied().unwrap_or(newest)).div_ceil(RATE);
+            // Those that had the time to come late.
+            for group in first..(newest.saturating_sub(2 * RATE)) / RATE {
+                all += 1;
+                let in_time = |number: u64| {
+                    tracks.video.get(&number).is_some_and(|at| at.saturating_duration_since(sent[&number]) <= late_max)
+                };
+                whole += usize::from((group * RATE..(group + 1) * RATE).all(in_time));
+            }
+        }
+        (all, whole)
+    }
+
+    /// Sounds up to two seconds ago that did not come.
+    fn sounds_lost(&self) -> (usize, usize) {
+        let newest = self.truth.seen.lock().sounds.last().copied().unwrap_or_default();
+        let (mut all, mut lost) = (0, 0);
+        for guest in &self.guests {
+            let tracks = guest.tracks.lock();
+            let first = tracks.audio.keys().min().copied().unwrap_or(newest);
+            for number in first..newest.saturating_sub(2 * RATE) {
+                all += 1;
+                lost += usize::from(!tracks.audio.contains_key(&number));
+            }
+        }
+        (all, lost)
+    }
+
+    fn assert_sessions(&self) {
+        assert!(self.guests.iter().all(|guest| !guest.client.is_closed()), "a session ended");
+        assert_eq!(self.guests.iter().map(|guest| guest.tracks.lock().harmed).sum::<usize>(), 0, "wrong bytes");
+    }
+}
+
+async fn run(secs: u64) {
+    tokio::time::sleep(Duration::from_secs(secs)).await;
+}
+
+#[tokio::test]
+async fn f6_over_a_link_that_loses_two_percent_groups_come_within_a_second() {
+    let impairment = Impairment {
+        seed: seed(),
+        loss_percent: 2.0,
+        delay: Duration::from_millis(25),
+        bits_per_s: Some(1_500_000),
+        ..Impairment::default()
+    };
+    let scene = Scene::new(impairment).await;
+    run(14).await;
+    scene.assert_sessions();
+    let (all, whole) = scene.groups(0, Duration::from_secs(1));
+    eprintln!("2 % loss: {whole} of {all} groups within 1 s");
+    assert!(all >= 50 && whole * 1000 >= all * 995, "{whole} of {all}");
+}
+
+#[tokio::test]
+async fn f6_over_a_link_that_loses_ten_percent_sound_comes_whole_and_the_picture_stays_new() {
+    let impairment = Impairment {
+        seed: seed(),
+        loss_percent: 10.0,
+        delay: Duration::from_millis(25),
+        bits_per_s: Some(1_500_000),
+        ..Impairment::default()
+    };
+    let scene = Scene::new(impairment).await;
+    run(14).await;
+    scene.assert_sessions();
+    let (all, lost) = scene.sounds_lost();
+    eprintln!("10 % loss: {lost} of {all} sounds lost");
+    assert!(all > 1000 && lost * 1000 <= all * 5, "{lost} of {all}");
+    let newest = scene.truth.seen.lock().pictures.last().unwrap().number;
+    for guest in &scene.guests {
+        let behind = newest - guest.tracks.lock().newest_video;
+        assert!(behind <= 3 * RATE, "{behind} pictures behind");
+    }
+}
+
+#[tokio::test]
+async fn f6_sessions_survive_a_link_that_drops_out_for_two_seconds() {
+    let scene = Scene::new(Impairment { delay: Duration::from_millis(25), ..Impairment::default() }).await;
+    for _ in 0..2 {
+        run(5).await;
+        scene.guests.iter().for_each(|guest| guest.link.cut(true));
+        run(2).await;
+        scene.guests.iter().for_each(|guest| guest.link.cut(false));
+    }
+    run(2).await;
+    scene.assert_sessions();
+    let newest = scene.truth.seen.lock().pictures.last().unwrap().number;
+    for guest in &scene.guests {
+        let behind = newest - guest.tracks.lock().newest_video;
+        assert!(behind <= RATE, "{behind} pictures behind after two seconds");
+    }
+}
+
+#[tokio::test]
+async fn f6_viewers_whose_address_changes_lose_nothing_on_whichever_shard_it_lands() {
+    let scene = Scene::new(Impairment { delay: Duration::from_millis(5), ..Impairment::default() }).await;
+    run(2).await;
+    for _ in 0..8 {
+        scene.guests.iter().for_each(|guest| guest.link.rebind());
+        run(1).await;
+    }
+    run(2).await;
+    scene.assert_sessions();
+    let (all, whole) = scene.groups(0, Duration::from_secs(1));
+    eprintln!("rebound each second: {whole} of {all} groups within 1 s");
+    assert!(all >= 50 && whole == all, "{whole} of {all}");
+}
+
+#[tokio::test]
+async fn f6_over_a_link_that_corrupts_no_wrong_byte_comes() {
+    let impairment = Impairment { seed: seed(), corrupt_percent: 2.0, ..Impairment::default() };
+    let scene = Scene::new(impairment).await;
+    run(6).await;
+    scene.assert_sessions();
+    let (all, whole) = scene.groups(0, Duration::from_secs(2));
+    assert!(all > 10 && whole == all, "{whole} of {all}");
+}
+
+#[tokio::test]
+async fn f23_a_path_that_takes_only_short_packets_from_now_on_interrupts_for_a_moment() {
+    let scene = Scene::new(Impairment { delay: Duration::from_millis(5), ..Impairment::default() }).await;
+    // The path is known to take long ones by then.
+    run(3).await;
+    scene.guests.iter().for_each(|guest| guest.link.shrink(1280));
+    run(6).await;
+    scene.assert_sessions();
+    let lost: u64 = scene.guests.iter().map(|guest| guest.link.carried_and_lost().1).sum();
+    assert!(lost > 0, "no packet was too long");
+    for guest in &scene.guests {
+        let mut times: Vec<_> = guest.tracks.lock().video.values().copied().collect();
+        times.sort();
+        let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        eprintln!("MTU drop: without a picture for {gap:?}");
+        assert!(gap <= Duration::from_secs(1), "{gap:?} without a picture");
+    }
+}
