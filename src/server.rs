@@ -14,7 +14,7 @@ mod webrtc;
 
 use std::{
     future::{Future, pending},
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     thread,
@@ -49,7 +49,7 @@ use crate::{
     },
     observe::{health::Health, memory, metrics::Metrics},
     proto::webrtc as webrtc_peer,
-    relay::{self, EdgeProof, Relay, Upstream},
+    relay::{self, EdgeProof, Relay, Steered, Upstream},
     secret::Digest,
     task,
     transcode::Transcoders,

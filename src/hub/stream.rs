@@ -118,6 +118,7 @@ pub struct Stream {
     viewers: watch::Sender<usize>,
     /// It comes from another node, which also takes its events.
     pub(super) relayed: AtomicBool,
+    wanted_group: AtomicU64,
     b_frames: AtomicBool,
     pub(super) no_keyframe: AtomicBool,
     /// Counters.
@@ -182,6 +183,7 @@ impl Stream {
             notices,
             viewers: watch::Sender::new(0),
             relayed: AtomicBool::new(false),
+            wanted_group: AtomicU64::new(0),
             b_frames: AtomicBool::new(false),
             no_keyframe: AtomicBool::new(false),
             stats: Stats::default(),
@@ -218,6 +220,16 @@ impl Stream {
             standing_by: line.seats.len() - usize::from(on_air),
             no_keyframe: self.no_keyframe.load(Ordering::Relaxed),
         }
+    }
+
+    /// Somebody further down goes on from this group: whoever begins to pull the stream does so from there.
+    pub fn want_group(&self, group: u64) {
+        self.wanted_group.store(group, Ordering::Relaxed);
+    }
+
+    /// The group that was last wanted; 0 for none.
+    pub fn wanted_group(&self) -> u64 {
+        self.wanted_group.load(Ordering::Relaxed)
     }
 
     /// True if it comes from another node, or is to: nobody publishes it here.

@@ -88,7 +88,7 @@ pub struct Metrics {
     pub events_late: IntCounter,
     /// How long the event journal took to commit what waited for it.
     pub journal_commit_seconds: Histogram,
-    /// 1 while the upstream session is up.
+    /// Upstreams with which a session is up.
     pub upstream_connected: IntGauge,
     /// Attempts to reach an upstream after the first.
     pub upstream_reconnects: IntCounter,
@@ -149,7 +149,7 @@ impl Metrics {
                 "Time of one journal commit.",
                 COMMIT_BUCKETS,
             ),
-            upstream_connected: gauge(r, "upstream_connected", "1 while the upstream session is up."),
+            upstream_connected: gauge(r, "upstream_connected", "Upstreams with which a session is up."),
             upstream_reconnects: counter(r, "upstream_reconnects_total", "Attempts to reach an upstream again."),
             tls_certificate_expiry: gauge(
                 r,

@@ -67,8 +67,21 @@ impl Listener {
             let Some(incoming) = incoming else { break };
             self.admit(incoming, &drain);
         }
-        let _ = timeout(MOQ_DRAIN_TIMEOUT, stop.run_until_cancelled(self.endpoint.wait_idle())).await;
+        let leaving = async {
+            tokio::select! {
+                () = self.endpoint.wait_idle() => {}
+                () = self.refuse_all() => {}
+            }
+        };
+        let _ = timeout(MOQ_DRAIN_TIMEOUT, stop.run_until_cancelled(leaving)).await;
         self.endpoint.close(VarInt::from_u32(session_code::GOAWAY_TIMEOUT), b"shutting down");
+    }
+
+    /// Whoever comes while we drain is told at once, and finds whoever listens here next.
+    async fn refuse_all(&self) {
+        while let Some(incoming) = self.endpoint.accept().await {
+            incoming.refuse();
+        }
     }
 
     fn admit(&self, incoming: Incoming, stop: &CancellationToken) {

@@ -343,6 +343,12 @@ impl Peer {
         mut buffer: BytesMut,
     ) -> Result<(), Ended> {
         let found = self.find(&request.broadcast, &request.track);
+        if let (Some((name, Track::Line)), Some(group)) = (&found, request.group_start)
+            && let Some(stream) = self.relay.hub.get(name)
+        {
+            // Before he counts as a viewer, for whom it is pulled.
+            stream.want_group(group);
+        }
         let watched = match &found {
             Some((name, track)) => self.watch(name).await.map(|watched| (watched, *track)),
             None => None,

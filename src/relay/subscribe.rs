@@ -128,7 +128,11 @@ impl Mirror {
 
     /// Subscribes to the line from where we are, and waits until it flows.
     async fn open(&self, route: Route) -> Result<Pulled, PullError> {
-        let resume = self.state.lock().1.resume_group(route.origin);
+        let resume = {
+            let state = self.state.lock();
+            let wanted = Some(state.0.wanted_group()).filter(|group| *group > 0 && !state.1.has_frames());
+            state.1.resume_group(route.origin).or(wanted)
+        };
         let subscribe = |from| route.client.subscribe(self.name.as_str(), Track::Line.name(), PRIORITY_LINE, from);
         let mut line = subscribe(resume).await?;
         let mut start = None;

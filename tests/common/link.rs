@@ -109,12 +109,16 @@ impl Link {
     /// Impairs both directions alike.
     pub(crate) fn start(target: SocketAddr, impairment: Impairment) -> Self {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let front = Arc::new(runtime.block_on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).unwrap());
+        // Not with the runtime's help: a test that has one of its own can't run another.
+        let front = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        front.set_nonblocking(true).unwrap();
         let addr = front.local_addr().unwrap();
         let (counts, (stop, stopped)) = (Arc::new(Counts::default()), oneshot::channel());
-        let listener = Listener { front, target, impairment, counts: counts.clone(), clients: HashMap::new() };
+        let told = counts.clone();
         thread::spawn(move || {
             runtime.block_on(async {
+                let front = Arc::new(UdpSocket::from_std(front).unwrap());
+                let listener = Listener { front, target, impairment, counts: told, clients: HashMap::new() };
                 tokio::select! {
                     () = listener.run() => {}
                     _ = stopped => {}

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{
     FutureExt,
@@ -16,7 +17,7 @@ use futures_util::{
 use hawker::{
     clock,
     hub::{Hub, Origin, Patience, Publisher, Read, Settings, Viewer},
-    media::{AudioConfig, Codec, Frame, Item, Signer, StreamName, TrackKind, Tracks, VideoConfig},
+    media::{AudioConfig, Codec, Frame, Item, Keys, Signer, StreamName, TrackKind, Tracks, VideoConfig},
     net::{
         access::{Access, Action, Asked, Denied, Grant},
         tls::{Identity, Trust},
@@ -97,7 +98,7 @@ impl World {
     pub(super) fn start(&self, plan: Plan) -> Node {
         let settings = Settings { linger: Duration::from_millis(300), ..Settings::default() };
         let origin = (plan.upstreams.is_empty() || plan.listen.is_some()).then(Origin::in_memory);
-        let keys = Arc::new(Signer::from_seed(&[7; 32]).public().into());
+        let keys = Arc::new(ArcSwap::from_pointee(Keys::from(Signer::from_seed(&[7; 32]).public())));
         let proof = if plan.edge_ca.is_some() { EdgeProof::Certificate } else { EdgeProof::Token };
         let patience = Patience::new(Duration::from_secs(3));
         let (hub, metrics) = (Hub::new(settings, origin), Metrics::new(0, true));
