@@ -102,7 +102,8 @@ async fn a_session_that_panics_ends_alone_on_every_protocol() {
     let node = Arc::get_mut(&mut server.node).expect("ours alone");
     node.access = Arc::new(Panics);
     let (metrics, keys) = (node.metrics.clone(), node.event_keys.clone());
-    node.relay = Relay::new(node.hub.clone(), node.access.clone(), metrics, keys, node.patience);
+    node.relay =
+        Relay::new(node.hub.clone(), node.access.clone(), metrics, keys, node.patience, relay::EdgeProof::Token);
     let (hub, stop, at) = (node.hub.clone(), server.stop(), server.addresses());
     let trust = Trust::Pinned(vec![server.fingerprint()]);
     let running = thread::spawn(move || server.run());
