@@ -2,7 +2,7 @@
 
 use std::{
     future::pending,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -64,12 +64,10 @@ pub(crate) struct Call {
 
 impl Backend {
     pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared { mood: Mutex::new(Mood::Willing), calls: Mutex::default() });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let backend = Self { address, shared, server: Mutex::default() };
-        backend.come_back();
+        let backend = Self { address: listener.local_addr().unwrap(), shared, server: Mutex::default() };
+        backend.serve(listener);
         backend
     }
 
@@ -90,21 +88,25 @@ impl Backend {
     }
 
     pub(crate) fn come_back(&self) {
-        let (address, shared, stop) = (self.address, self.shared.clone(), CancellationToken::new());
-        let stopped = stop.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
-        // Its connections end with the runtime.
-        let serve = move || {
+        self.serve(TcpListener::bind(self.address).unwrap());
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        let (stop, shared) = (CancellationToken::new(), self.shared.clone());
+        let stopped = stop.clone().cancelled_owned();
+        let server = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let routes = Router::new().route("/hook", post(answer)).with_state(shared);
                 tokio::select! {
-                    served = async { axum::serve(listener, routes).await } => served.unwrap(),
-                    () = stopped.cancelled() => {}
+                    served = axum::serve(listener, routes) => served.unwrap(),
+                    () = stopped => {}
                 }
             });
-        };
-        *self.server.lock().unwrap() = Some((stop, thread::spawn(serve)));
+        });
+        *self.server.lock().unwrap() = Some((stop, server));
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -131,14 +133,8 @@ impl Backend {
                 return notices;
             }
             assert!(Instant::now() < deadline, "{count} notices expected: {notices:#?}");
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.go_away();
     }
 }
 
@@ -160,5 +156,11 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         Mood::Redirecting => {
             (StatusCode::FOUND, [(header::LOCATION, "http://169.254.169.254/latest/")]).into_response()
         }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.go_away();
     }
 }

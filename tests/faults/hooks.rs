@@ -130,6 +130,7 @@ fn f18_each_change_of_a_stream_is_one_signed_notice_in_its_order_however_long_th
     let shop = Shop::open(notify, "[hub]\nreconnect_window_secs = 2");
     let origin = shop.cluster.serve("origin");
     let mut anchor = shop.cluster.push(ROOM);
+    shop.backend.wait_notices(1);
     let viewer = FlvViewer::watch(&shop.cluster.flv_url("origin", ROOM));
     viewer.wait_frames(1);
     assert_eq!(actions(&shop.backend.wait_notices(2)), ["publish", "play"]);
