@@ -18,9 +18,11 @@ mod check;
 pub mod fuzz;
 mod hooks;
 mod load;
+mod standby;
 
 pub use hooks::{Decide, Hooks, Notify};
 pub use load::{LoadError, Problem, Written};
+pub use standby::Standby;
 
 /// Everything that `hawker serve` can be told.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub auth: Auth,
     /// The backend that decides, and is told.
     pub hooks: Hooks,
+    /// The other of two nodes that share their events.
+    pub standby: Standby,
     /// Logging.
     pub log: Log,
     /// Metrics.
@@ -90,6 +94,7 @@ impl Default for Config {
             events: Events::default(),
             auth: Auth::default(),
             hooks: Hooks::default(),
+            standby: Standby::default(),
             log: Log::default(),
             metrics: Metrics::default(),
         }

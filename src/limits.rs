@@ -506,8 +506,8 @@ pub const WHEP_MESSAGES_BYTES_MAX: usize = 256 * 1024;
 
 // --- Hooks --------------------------------------------------------------------------------------------
 
-/// Longest body of an answer to a call of ours; a longer one is no answer.
-pub const OUTBOUND_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Longest body of a backend's answer; a longer one is no answer.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Questions to the backend that wait for their turn; further ones are answered no at once.
 pub const HOOK_QUESTIONS_WAITING_MAX: usize = 512;
 /// Questions in a row without an answer, after which the backend is left alone …
@@ -530,3 +530,20 @@ pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(15);
 pub const HOOK_NOTICE_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Accepted events that wait to become notices; with more, the oldest are not told, and counted.
 pub const HOOK_EVENTS_WAITING_MAX: usize = 4096;
+
+// --- Standby ------------------------------------------------------------------------------------------
+
+/// Body of a copy of the journal for the other node; a longer one gets 413. The queue of one commit fits in.
+pub const STANDBY_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest answer to it: the newest seq of each room.
+pub const STANDBY_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Who serves waits this long for the other node; then it is away.
+pub const STANDBY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that is away is asked again after this.
+pub const STANDBY_RETRY: Duration = Duration::from_secs(1);
+/// A node that stands by takes over when the other one was silent for this long, and a publisher comes.
+pub const STANDBY_SILENCE: Duration = Duration::from_secs(1);
+/// So many seqs before the newest are copied again: events may be committed in another order.
+pub const STANDBY_OVERLAP: u64 = 1024;
+/// Events that a node that was away is given between two commits.
+pub const STANDBY_CATCH_UP_MAX: usize = 512;

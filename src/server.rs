@@ -32,10 +32,11 @@ use crate::{
     control::{
         api::{self, Api, MoqAddress},
         auth::{Auth, KeyFileError},
-        hooks::{HookError, Hooked, Hooks},
+        hooks::{HookError, Hooked, Hooks, Rules},
+        standby::{OneServes, Other, StandbyError},
     },
     egress::Egress,
-    hub::{self, Hub, Journal, Merge, Origin, Patience, Transcode},
+    hub::{self, Hub, Journal, Merge, Origin, Patience, Replica, Sharing, Transcode},
     limits,
     media::Keys,
     net::{
@@ -127,6 +128,9 @@ pub enum StartError {
     /// The hook can't be called.
     #[error(transparent)]
     Hooks(#[from] HookError),
+    /// The other of two nodes can't be called.
+    #[error(transparent)]
+    Standby(#[from] StandbyError),
     /// The journal of events can't be used.
     #[error(transparent)]
     Journal(#[from] hub::JournalError),
@@ -251,13 +255,18 @@ impl Node {
         };
         let auth = Auth::open(&config.auth, config.data_dir.as_deref())?;
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
-        let hooks = Hooks::new(&config.hooks, metrics.clone())?;
-        let access: Arc<dyn Access> = Hooked::new(auth.clone(), hooks.clone());
+        let hooks = Hooks::new(Rules::new(&config.hooks)?, metrics.clone());
+        let mut access: Arc<dyn Access> = Hooked::new(auth.clone(), hooks.clone());
         let origin = match (event_keys.signer, &config.data_dir) {
             (Some(signer), Some(data)) => {
                 let events = &config.events;
                 let commit_seconds = metrics.journal_commit_seconds.clone();
-                let journal = Journal::open(&data.join(JOURNAL_FILE), events.journal_bytes_max, commit_seconds)?;
+                let (file, bytes_max) = (data.join(JOURNAL_FILE), events.journal_bytes_max);
+                let sharing = sharing(&config.standby, &metrics)?;
+                let journal = Journal::open_shared(&file, bytes_max, commit_seconds, sharing)?;
+                if config.standby.is_shared() {
+                    access = OneServes::new(access, journal.clone());
+                }
                 Some(Origin::new(journal, signer, metrics.clone(), events.rate_per_s, events.burst))
             }
             _ => None,
@@ -387,6 +396,9 @@ impl Shard {
             }
             node.hooks.follow(&node.hub, &node.stop);
             task::spawn("silence", node.hub.clone().run_silence(node.stop.clone()));
+            if let Some(journal) = node.hub.journal() {
+                task::spawn("standing", leave_when_deposed(journal.clone(), node.drain.clone()));
+            }
             task::spawn("schedule", node.hub.clone().run_schedule(retention, node.stop.clone()));
         }
         if let Some(upstream) = upstream {
@@ -453,6 +465,25 @@ impl Node {
             }),
         );
     }
+}
+
+/// What the journal is told where two nodes share their events.
+fn sharing(config: &config::Standby, metrics: &Metrics) -> Result<Option<Sharing>, StandbyError> {
+    if !config.is_shared() {
+        return Ok(None);
+    }
+    let replica = Other::new(config)?.map(|other| Arc::new(other) as Arc<dyn Replica>);
+    let gauge = metrics.journal_standby.clone();
+    Ok(Some(Sharing { replica, stands_by: config.stand_by, required: config.required, gauge }))
+}
+
+/// Ends the node when another one took over while it served: its publishers and edges have to go there. Started
+/// again, it stands by.
+async fn leave_when_deposed(journal: Arc<Journal>, drain: CancellationToken) {
+    journal.standing().comes_to_serve().await;
+    journal.standing().stands_by().await;
+    tracing::error!("another node took over: this one ends, to stand by when it is started again");
+    drain.cancel();
 }
 
 /// Runs a listener; its end before the server's is an error that must be seen.

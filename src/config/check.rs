@@ -28,6 +28,7 @@ impl Config {
         self.check_ranges(&mut found);
         self.check_auth(&mut found);
         self.check_hooks(&mut found);
+        self.check_standby(&mut found);
         // `Targets` takes a misspelt level for a target's name; so each part's level is read by itself.
         let level = |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
         if !self.log.level.split(',').all(level) {
@@ -183,6 +184,27 @@ impl Config {
         found.within("events.journal_retention_hours", events.journal_retention_hours, 1..=8784);
         found.within("events.rate_per_s", events.rate_per_s, 1..=1000);
         found.within("events.burst", events.burst, 1..=10_000);
+    }
+
+    fn check_standby(&self, found: &mut Problems) {
+        let standby = &self.standby;
+        if standby.is_shared() && self.role == Role::Edge {
+            found.add("standby", "an edge has no events of its own: give edges both nodes in upstream.urls");
+        }
+        if standby.url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
+            found.add("standby.url", "is http://host:port or https://host:port");
+        }
+        if standby.url.is_some() && standby.token_file.is_none() {
+            found.add("standby.token_file", "is required beside standby.url: a token with the role relay there");
+        }
+        if standby.required && standby.url.is_none() {
+            found.add("standby.url", "is needed where standby.required is set");
+        }
+        for (key, path) in [("standby.token_file", &standby.token_file), ("standby.ca", &standby.ca)] {
+            if let Some(path) = path {
+                found.readable(key, path);
+            }
+        }
     }
 
     fn check_hooks(&self, found: &mut Problems) {

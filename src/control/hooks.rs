@@ -42,8 +42,8 @@ pub struct Hooks {
     metrics: Arc<Metrics>,
 }
 
-/// What the configuration says.
-struct Rules {
+/// What the configuration says, ready to be used. Without a URL nothing is asked or told.
+pub struct Rules {
     config: config::Hooks,
     backend: Option<Backend>,
     /// Questions under way.
@@ -80,23 +80,23 @@ struct Verdict {
 }
 
 impl Hooks {
-    /// Calls as `config` says. Without a URL nothing is asked or told.
-    pub fn new(config: &config::Hooks, metrics: Arc<Metrics>) -> Result<Arc<Self>, HookError> {
-        Ok(Arc::new(Self {
-            rules: ArcSwap::from_pointee(Rules::new(config)?),
+    /// Calls by these rules.
+    pub fn new(rules: Rules, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            rules: ArcSwap::from_pointee(rules),
             breaker: Mutex::default(),
             answers: Mutex::default(),
             lanes: Lanes::default(),
             metrics,
-        }))
+        })
     }
 
-    /// Goes on as `config` says; what waits stays. With an error all is as it was.
-    pub fn reload(&self, config: &config::Hooks) -> Result<(), HookError> {
-        self.rules.store(Arc::new(Rules::new(config)?));
+    /// Goes on by these rules; what waits stays.
+    pub fn set(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
         self.answers.lock().clear();
         *self.breaker.lock() = Breaker::default();
-        Ok(())
+        self.metrics.hook_breaker_open.set(0);
     }
 
     /// Has the backend something against it? Changes what was granted as it says.
@@ -211,7 +211,8 @@ impl Hooks {
 }
 
 impl Rules {
-    fn new(config: &config::Hooks) -> Result<Self, HookError> {
+    /// Reads what `config` names.
+    pub fn new(config: &config::Hooks) -> Result<Self, HookError> {
         Ok(Self {
             backend: Backend::new(config)?,
             turns: Semaphore::new(config.concurrency),

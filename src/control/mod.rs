@@ -5,3 +5,4 @@ pub mod auth;
 pub mod hooks;
 pub mod keys;
 pub mod rundown;
+pub mod standby;

@@ -85,7 +85,7 @@ async fn play(
         Err(denied) => {
             flv.metrics.refused("play_denied");
             let status = match denied {
-                Denied::Undecided => StatusCode::SERVICE_UNAVAILABLE,
+                Denied::Undecided | Denied::StandsBy => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::FORBIDDEN,
             };
             return refuse(status, denied.to_string());

@@ -4,6 +4,7 @@
 //! answered after it. Readers see the last commit and never wait for the next. A failed disk fails the writers of
 //! that moment only: the file is opened again until it works.
 
+mod standby;
 mod store;
 
 use std::{
@@ -19,11 +20,15 @@ use bytes::Bytes;
 use prometheus::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
-use self::store::{Batch, Store};
+pub use self::standby::{Copy, Heads, NotCopied, Replica, Sharing, Standing};
+use self::{
+    standby::{Copying, HEARTBEAT, Part},
+    store::{Batch, Store, Written},
+};
 use crate::{
     clock::{self, Instant},
     limits,
-    media::{Event, StreamName},
+    media::{Event, Keys, StreamName},
     secret,
 };
 
@@ -79,6 +84,7 @@ pub struct Journal {
     store: Arc<Store>,
     /// None in memory, where there is no disk to wait for.
     writer: Option<Writer>,
+    standing: Arc<Standing>,
 }
 
 struct Writer {
@@ -95,12 +101,22 @@ impl Journal {
     /// Opens the journal in `file`, or begins one there. `bytes_max` bounds the events and documents it holds; the
     /// file may be twice as long. `commit_seconds` is told how long each commit took.
     pub fn open(file: &Path, bytes_max: u64, commit_seconds: Histogram) -> Result<Arc<Self>, JournalError> {
+        Self::open_shared(file, bytes_max, commit_seconds, None)
+    }
+
+    /// The same for one of two nodes, each of which has a journal.
+    pub fn open_shared(
+        file: &Path,
+        bytes_max: u64,
+        commit_seconds: Histogram,
+        sharing: Option<Sharing>,
+    ) -> Result<Arc<Self>, JournalError> {
         let path = file.to_owned();
         let open = move || Ok(store::builder().create(&path)?);
         let named = |error: &dyn fmt::Display| JournalError::Storage(format!("{}: {error}", file.display()));
         let store = Store::open(Box::new(open), bytes_max).map_err(|error| named(&error))?;
         secret::sync_folder_of(file).map_err(|error| named(&error))?;
-        Self::start(store, commit_seconds)
+        Self::start(store, commit_seconds, sharing)
     }
 
     /// Waits until no process has the journal in `file` open.
@@ -118,20 +134,32 @@ impl Journal {
     pub fn in_memory(bytes_max: u64) -> Arc<Self> {
         let open = || Ok(store::builder().create_with_backend(redb::backends::InMemoryBackend::new())?);
         let store = Store::open(Box::new(open), bytes_max).expect("invariant: memory has no I/O to fail");
-        Arc::new(Self { store: Arc::new(store), writer: None })
+        Arc::new(Self { store: Arc::new(store), writer: None, standing: Standing::new(Part::Serves, 1) })
     }
 
-    fn start(store: Store, commit_seconds: Histogram) -> Result<Arc<Self>, JournalError> {
+    fn start(store: Store, commit_seconds: Histogram, sharing: Option<Sharing>) -> Result<Arc<Self>, JournalError> {
+        let stands_by = sharing.as_ref().is_some_and(|sharing| sharing.stands_by);
+        let first = if stands_by { (Part::StandsBy, 0) } else { (Part::Serves, 1) };
+        let (part, term) = match &sharing {
+            Some(_) => store.part()?.unwrap_or(first),
+            None => first,
+        };
+        let copying = sharing.and_then(|sharing| Some((sharing.replica?, sharing.required, sharing.gauge)));
+        // Who has another to ask serves only after he has.
+        let begins = part == Part::Serves && copying.is_some();
+        let standing = Standing::new(if begins { Part::Deposed } else { part }, term);
+        let copying =
+            copying.map(|(replica, required, gauge)| Copying::new(replica, standing.clone(), required, gauge));
         let store = Arc::new(store);
         let (queue, waiting) = mpsc::channel(limits::JOURNAL_QUEUE_MAX);
         let failed = |error: io::Error| JournalError::Storage(error.to_string());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let writing = Writing { store: store.clone(), commit_seconds, failed: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let writing = Writing { store: store.clone(), commit_seconds, failed: None, copying, begins };
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || runtime.block_on(writing.run(waiting)))
             .map_err(failed)?;
-        Ok(Arc::new(Self { store, writer: Some(Writer { queue, thread }) }))
+        Ok(Arc::new(Self { store, writer: Some(Writer { queue, thread }), standing }))
     }
 
     /// Writes all of it or nothing; durable when it returns `Ok`. The events are pending until [`Self::settle`]; an
@@ -152,6 +180,49 @@ impl Journal {
             // Memory doesn't fail; if it did, the event would stay with those to settle.
             let _ = self.store.write(&[], clock::now());
         }
+    }
+
+    /// Which of two nodes this one is.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
+    /// Takes what the other node wrote; durable when it returns `Ok`. Who serves takes none from an older term, or
+    /// his own. Documents are taken of these kinds.
+    pub async fn import(&self, copy: Copy, keys: &Keys, kinds: &[&'static str]) -> Result<Heads, NotCopied> {
+        let (term, hello) = (copy.term, copy.hello);
+        let known = self.standing.term();
+        if term < known || self.standing.serves() && term == known {
+            return Err(NotCopied::Serves(known));
+        }
+        let mut batch = copy.into_batch(keys, kinds)?;
+        self.standing.hear();
+        let away = |error: JournalError| NotCopied::Away(error.to_string());
+        if !self.standing.is(Part::StandsBy, term) {
+            batch.part = Some((Part::StandsBy, term));
+            self.standing.set(Part::Deposed, term);
+        }
+        let becomes = batch.part;
+        if !batch.is_empty() {
+            self.submit(batch).await.map_err(away)?;
+        }
+        if let Some((part, term)) = becomes {
+            self.standing.set(part, term);
+        }
+        if hello { self.store.heads().map_err(away) } else { Ok(Heads::new()) }
+    }
+
+    /// This node serves from now on, under a term of its own, if the other one is silent. False if it isn't, or has
+    /// what this one lacks.
+    pub async fn take_over(&self) -> Result<bool, JournalError> {
+        if !self.standing.may_take_over() {
+            return Ok(self.standing.serves());
+        }
+        let term = self.standing.term() + 1;
+        self.submit(Batch { part: Some((Part::Serves, term)), ..Batch::default() }).await?;
+        self.standing.set(Part::Serves, term);
+        tracing::warn!(term, "the other node is silent: this one takes over");
+        Ok(true)
     }
 
     /// No seq up to `seq` will be given out again, after any restart.
@@ -221,7 +292,8 @@ impl Journal {
 
     async fn submit(&self, batch: Batch) -> Result<(), JournalError> {
         let Some(writer) = &self.writer else {
-            return self.store.write(&[batch], clock::now())?.pop().unwrap_or(Err(JournalError::Closed));
+            let mut written = self.store.write(&[batch], clock::now())?;
+            return written.results.pop().unwrap_or(Err(JournalError::Closed));
         };
         let (done, answer) = oneshot::channel();
         writer.queue.send(Work { batch, done }).await.map_err(|_| JournalError::Closed)?;
@@ -246,20 +318,34 @@ struct Writing {
     commit_seconds: Histogram,
     /// The last write failed, and when: redb then wants its file opened again.
     failed: Option<(JournalError, Instant)>,
+    /// The way to the other of two nodes.
+    copying: Option<Copying>,
+    /// It is asked before this one serves.
+    begins: bool,
 }
 
 impl Writing {
     async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        if let Some(copying) = self.copying.as_mut().filter(|_| self.begins) {
+            copying.begin(&self.store, || queue.is_closed()).await;
+        }
+        // Of two nodes the one that serves is heard often.
+        let pause = if self.copying.is_some() { HEARTBEAT } else { limits::JOURNAL_SETTLE_DELAY };
         let mut open = true;
         while open {
             let mut works = Vec::new();
             let wait = queue.recv_many(&mut works, limits::JOURNAL_QUEUE_MAX);
             // In time or not: what settled long enough ago is written now; at the end, all of it.
-            open = tokio::time::timeout(limits::JOURNAL_SETTLE_DELAY, wait).await != Ok(0);
+            open = tokio::time::timeout(pause, wait).await != Ok(0);
             let now = clock::now();
             let settled_by = if open { now.checked_sub(limits::JOURNAL_SETTLE_DELAY).unwrap_or(now) } else { now };
             let (batches, waiting): (Vec<_>, Vec<_>) = works.into_iter().map(|work| (work.batch, work.done)).unzip();
-            let results = self.write(&batches, settled_by).unwrap_or_else(|error| vec![Err(error); batches.len()]);
+            let written = self.write(&batches, settled_by);
+            let Written { mut results, settled } = written
+                .unwrap_or_else(|error| Written { results: vec![Err(error); batches.len()], settled: Vec::new() });
+            if let Some(copying) = &mut self.copying {
+                results = copying.follow(&self.store, &batches, &settled, results).await;
+            }
             for (done, result) in waiting.into_iter().zip(results) {
                 // Who gave up waiting is not told.
                 let _ = done.send(result);
@@ -267,7 +353,7 @@ impl Writing {
         }
     }
 
-    fn write(&mut self, batches: &[Batch], settled_by: Instant) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+    fn write(&mut self, batches: &[Batch], settled_by: Instant) -> Result<Written, JournalError> {
         if let Some((error, at)) = &self.failed
             && at.elapsed() < limits::JOURNAL_RETRY_DELAY
         {
@@ -277,7 +363,7 @@ impl Writing {
         let reopened = if self.failed.is_some() { self.store.reopen() } else { Ok(()) };
         let written = reopened.and_then(|()| self.store.write(batches, settled_by));
         match &written {
-            Ok(results) if results.iter().any(Result::is_ok) => {
+            Ok(written) if written.results.iter().any(Result::is_ok) => {
                 self.commit_seconds.observe(start.elapsed().as_secs_f64());
             }
             Ok(_) => {}

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     feed::Transcode,
-    journal::{DocumentKey, Journal, JournalError, Loaded, Record},
+    journal::{Copy, DocumentKey, Heads, Journal, JournalError, Loaded, NotCopied, Record, Replica, Sharing, Standing},
     mux::{Merge, Mux, Muxed, Out, Pool, Terms},
     notice::{Notice, What},
     origin::{At, Origin, Published, Refused},

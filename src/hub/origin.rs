@@ -345,6 +345,11 @@ impl Hub {
         Ok((timeline.landed(), timeline.log.subscribe()))
     }
 
+    /// The journal, where events are taken or will be.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.origin.as_ref().map(|origin| &origin.journal)
+    }
+
     /// Each event that is accepted from now on, in any room; a reader who is slow misses the oldest. `None` where none
     /// are accepted.
     pub fn accepted_events(&self) -> Option<broadcast::Receiver<Arc<Event>>> {
@@ -372,6 +377,10 @@ impl Hub {
 
     /// The timeline of a room that events are put into; from the journal, if it isn't at hand.
     pub(super) fn timeline(&self, name: &StreamName) -> Result<Arc<Mutex<Timeline>>, Refused> {
+        // What another node writes into the journal would pass it by.
+        if !self.origin()?.journal.standing().serves() {
+            return Err(Refused::NotOrigin);
+        }
         let mut timeline = self.loaded(name)?;
         let stream = self.get(name);
         let mut timelines = self.timelines.lock();

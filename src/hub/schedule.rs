@@ -15,11 +15,14 @@ use crate::{
 impl Hub {
     /// Fires what no frame fires, and keeps the journal within its bounds, until told to stop.
     pub async fn run_schedule(self: Arc<Self>, retention: Duration, stop: CancellationToken) {
-        self.resume();
         // A task of its own: nothing that is due waits for the disk.
         let sweeping = task::spawn("sweep", self.clone().run_sweep(retention, stop.clone()));
         let mut tick = tokio::time::interval(TICK);
         let release = async {
+            if let Ok(origin) = self.origin() {
+                origin.journal.standing().comes_to_serve().await;
+            }
+            self.resume();
             loop {
                 tick.tick().await;
                 self.release_due();

@@ -63,6 +63,9 @@ pub enum Denied {
     /// It gives no answer, which is no for now.
     #[error("nobody can decide on this now: try again later")]
     Undecided,
+    /// Another node serves.
+    #[error("this node stands by for another one: go there")]
+    StandsBy,
 }
 
 /// Who may do what.
@@ -73,6 +76,10 @@ pub trait Access: Send + Sync + 'static {
     fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool;
     /// What an edge with this token is granted; `None` if it is no edge's.
     fn edge(&self, token: &str) -> Option<Grant>;
+    /// Is anybody let in at all? Not on a node that stands by.
+    fn is_open(&self) -> bool {
+        true
+    }
 }
 
 /// What somebody was let in with, held as long as he stays.

@@ -21,8 +21,6 @@ use reqwest::{
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use url::{Host, Url};
 
-use crate::limits;
-
 pub mod fuzz;
 
 /// Why a call came to nothing.
@@ -101,6 +99,20 @@ pub struct Outbound {
     reach: Reach,
 }
 
+/// One call.
+pub struct Post<'a> {
+    /// Where to.
+    pub url: &'a Url,
+    /// What shows who calls.
+    pub header: (HeaderName, HeaderValue),
+    /// JSON.
+    pub body: Bytes,
+    /// From the look-up of the name to the last byte of the answer.
+    pub timeout: Duration,
+    /// A longer answer is an error.
+    pub answer_bytes_max: usize,
+}
+
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -132,14 +144,9 @@ impl Outbound {
         Ok(Self { client, reach })
     }
 
-    /// Posts JSON; gives the answer, whatever its status, or why there is none after `timeout`.
-    pub async fn post_json(
-        &self,
-        url: &Url,
-        header: (HeaderName, HeaderValue),
-        body: Bytes,
-        timeout: Duration,
-    ) -> Result<Answer, OutboundError> {
+    /// Posts JSON; gives the answer, whatever its status.
+    pub async fn post_json(&self, post: Post<'_>) -> Result<Answer, OutboundError> {
+        let Post { url, header, body, timeout, answer_bytes_max } = post;
         self.reach.check(url)?;
         let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         let exchange = async {
@@ -148,7 +155,7 @@ impl Outbound {
             let content_type = content_type.map(str::to_owned);
             let (status, mut body) = (response.status().as_u16(), Vec::new());
             while let Some(piece) = response.chunk().await? {
-                if body.len() + piece.len() > limits::OUTBOUND_ANSWER_BYTES_MAX {
+                if body.len() + piece.len() > answer_bytes_max {
                     return Err(OutboundError::TooLong);
                 }
                 body.extend_from_slice(&piece);

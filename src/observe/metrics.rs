@@ -100,6 +100,8 @@ pub struct Metrics {
     pub config_reload_failures: IntCounter,
     /// Frames of sound that could not be converted.
     pub transcode_errors: IntCounter,
+    /// 1 while the standby has every event that was acknowledged.
+    pub journal_standby: IntGauge,
     /// 1 while the hook is left alone because it doesn't answer.
     pub hook_breaker_open: IntGauge,
     /// Notices that wait for the hook.
@@ -163,6 +165,7 @@ impl Metrics {
                 "New configurations that were of no use.",
             ),
             transcode_errors: counter(r, "transcode_errors_total", "Frames of sound that could not be converted."),
+            journal_standby: gauge(r, "journal_standby", "1 while the standby has every event acknowledged."),
             hook_breaker_open: gauge(r, "hook_breaker_open", "1 while the hook is left alone: it gave no answers."),
             hook_notices_queued: gauge(r, "hook_notices_queued", "Notices that wait for the hook."),
             hook_notices_dropped: counter(r, "hook_notices_dropped_total", "Notices that the hook was never told."),

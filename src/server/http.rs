@@ -15,7 +15,7 @@ use super::{Node, webrtc};
 use crate::{
     config::Role,
     console,
-    control::{api, keys},
+    control::{api, keys, standby},
     egress::{
         Egress,
         flv::{self, Flv},
@@ -55,7 +55,8 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/readyz", get(readyz))
         .with_state(node.clone());
     let api = host::same_origin(api::router(node.api.clone()));
-    let routes = api.merge(keys::router(node.event_keys.clone())).merge(operations);
+    let copies = standby::router(&node.hub, &node.access, &node.event_keys);
+    let routes = api.merge(copies).merge(keys::router(node.event_keys.clone())).merge(operations);
     host::only(routes, Some([node.config.admin.hosts.clone(), node.config.http.hosts.clone()].concat()))
 }
 
@@ -70,7 +71,7 @@ async fn livez() -> &'static str {
 
 async fn readyz(State(node): State<Arc<Node>>) -> impl IntoResponse {
     node.health.set_upstream(node.config.role != Role::Edge || node.metrics.upstream_connected.get() > 0);
-    match node.health.ready() {
+    match node.health.ready().and_then(|()| if node.access.is_open() { Ok(()) } else { Err("standing by") }) {
         Ok(()) => (StatusCode::OK, Json(json!({"ready": true}))),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))),
     }

@@ -15,6 +15,7 @@ use super::{Node, keys::EventKeys};
 use crate::{
     clock,
     config::{self, Config, Written},
+    control::hooks::Rules,
     limits,
     net::tls::{Identity, TlsError},
     observe::log,
@@ -68,9 +69,10 @@ impl Reload {
         let loaded = Config::load(&file.path).map_err(|error| error.to_string());
         let applied = loaded.and_then(|config| {
             let keys = EventKeys::load(&config).map_err(|error| error.to_string())?;
-            node.hooks.reload(&config.hooks).map_err(|error| error.to_string())?;
+            let hooks = Rules::new(&config.hooks).map_err(|error| error.to_string())?;
             // The last that may fail: with it who is no longer allowed goes.
             node.auth.reload(&config.auth).map_err(|error| error.to_string())?;
+            node.hooks.set(hooks);
             Ok((config, keys))
         });
         let (config, keys) = match applied {

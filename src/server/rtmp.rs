@@ -239,6 +239,7 @@ fn why(denied: Denied, wrong: &'static str) -> &'static str {
         Denied::Full => IN_USE,
         Denied::Refused => REFUSED,
         Denied::Undecided => UNDECIDED,
+        Denied::StandsBy => STANDS_BY,
     }
 }
 
@@ -566,6 +567,7 @@ const GOING: &str = "this server is going down: connect again";
 const IN_USE: &str = "this key is in use for as many streams as it may be";
 const REFUSED: &str = "refused: the backend says no";
 const UNDECIDED: &str = "nobody can decide on this now: try again later";
+const STANDS_BY: &str = "this node stands by for another one: go there";
 const REPLACED: &str = "a newer publisher took the stream over";
 const NOBODY: &str = "nobody publishes this stream";
 

@@ -49,22 +49,48 @@ impl Cluster {
 
     /// The origin's configuration from its next start on; `more` are further lines of it.
     pub(crate) fn configure_origin(&self, more: &str) {
+        self.configure_origin_at("origin", self.path(), more);
+    }
+
+    fn configure_origin_at(&self, node: &str, data: &Path, more: &str) {
         let path = self.path().display();
         let config = format!(
-            "role = 'origin'\nshards = 2\ndrain_secs = 1\ndata_dir = '{path}'\n{}
-             [tls]
-cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
+            "role = 'origin'\nshards = 2\ndrain_secs = 1\ndata_dir = '{}'\n{}
+             [tls]\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'
              [[auth.publish]]\nprefix = ''\nkey_sha256 = '{}'
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['relay']
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['play']
              [[auth.token]]\nprefix = ''\ntoken_sha256 = '{}'\nroles = ['events:write', 'api:read']\n{more}\n",
-            self.listeners("origin"),
+            data.display(),
+            self.listeners(node),
             Digest::of(KEY),
             Digest::of(EDGE_TOKEN),
             Digest::of(VIEWER_TOKEN),
             Digest::of(API_TOKEN),
         );
-        fs::write(self.path().join("origin.toml"), config).unwrap();
+        fs::write(self.path().join(format!("{node}.toml")), config).unwrap();
+    }
+
+    /// Two origins that share their events, `origin` and the one in the place of `edge-2`, which stands by; `edge`
+    /// takes its streams from either. `more` are further lines of the section `standby` of both.
+    pub(crate) fn configure_pair(&self, more: &str) {
+        let path = self.path();
+        fs::write(path.join("standby.token"), EDGE_TOKEN).unwrap();
+        for (node, other, stands_by) in [("origin", "edge-2", false), ("edge-2", "origin", true)] {
+            let lines = format!(
+                "[events]\nkey_file = '{0}/event-key.json'\nrate_per_s = 1000\nburst = 10000
+                 [standby]\nurl = 'http://127.0.0.1:{1}'\ntoken_file = '{0}/standby.token'\nstand_by = {stands_by}\n{more}",
+                path.display(),
+                self.port(other) + 2,
+            );
+            let data = path.join(format!("data-{node}"));
+            fs::create_dir(&data).unwrap();
+            self.configure_origin_at(node, &data, &lines);
+        }
+        let edge = fs::read_to_string(path.join("edge.toml")).unwrap();
+        let url = |node| format!("'moqt://127.0.0.1:{}'", self.port(node) + 3);
+        let both = format!("{}, {}", url("origin"), url("edge-2"));
+        fs::write(path.join("edge.toml"), edge.replace(&url("origin"), &both)).unwrap();
     }
 
     fn configure_edge(&self, edge: &str) {
@@ -114,7 +140,11 @@ cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
     }
 
     pub(crate) fn publish_url(&self, stream: &str) -> String {
-        format!("rtmp://127.0.0.1:{}/{stream}?key={KEY}", self.port("origin"))
+        self.publish_url_at("origin", stream)
+    }
+
+    pub(crate) fn publish_url_at(&self, node: &str, stream: &str) -> String {
+        format!("rtmp://127.0.0.1:{}/{stream}?key={KEY}", self.port(node))
     }
 
     /// Publishes the built-in clip until dropped.
@@ -155,7 +185,11 @@ cert = '{path}/cert.pem'\nkey = '{path}/key.pem'
 
     /// A caller of the origin's API.
     pub(crate) fn api(&self) -> Api {
-        Api::new(self.port("origin") + 2, API_TOKEN)
+        self.api_of("origin")
+    }
+
+    pub(crate) fn api_of(&self, node: &str) -> Api {
+        Api::new(self.port(node) + 2, API_TOKEN)
     }
 
     /// Status of a request to a node's admin listener.

@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
-use crate::common::{Backend, Cluster, FlvViewer, Mood, hawker, run, run_ok, text};
+use crate::common::{Backend, Cluster, FlvViewer, Mood, hawker, run, text};
 
 const ROOM: &str = "live/room";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -59,10 +59,7 @@ impl Shop {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let url = format!("http://127.0.0.1:{}/metrics", self.cluster.port("origin") + 2);
-        let metrics = run_ok(5, Command::new("curl").args(["--silent", &url]));
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}")).parse().unwrap()
+        self.cluster.metric("origin", name)
     }
 }
 

@@ -12,4 +12,5 @@ mod publisher;
 mod relay;
 mod resources;
 mod secrets;
+mod standby;
 mod viewers;

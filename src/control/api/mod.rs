@@ -25,7 +25,7 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
-pub use self::rundown::Busy as RundownsBusy;
+pub use self::rundown::{Busy as RundownsBusy, KIND as RUNDOWN_KIND};
 use super::auth::Auth;
 use crate::{hub::Hub, net::pending::Pending, observe::metrics::Metrics};
 

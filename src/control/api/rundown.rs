@@ -237,6 +237,7 @@ impl From<Conflict> for Refusal {
     }
 }
 
-const KIND: &str = "rundown";
+/// Under which a rundown is kept beside its room's events.
+pub const KIND: &str = "rundown";
 /// From the click to the frame: time for all of a step's events to be kept before that frame comes.
 pub(super) const LEAD_MS: u32 = 100;

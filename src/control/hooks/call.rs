@@ -17,7 +17,7 @@ use crate::{
     media::StreamName,
     net::{
         access::Asked,
-        outbound::{Answer, Outbound, OutboundError, Reach},
+        outbound::{Answer, Outbound, OutboundError, Post, Reach},
         tls::{self, TlsError},
     },
     observe::metrics::Protocol,
@@ -133,7 +133,9 @@ impl Backend {
     /// One call; its answer if it has a status of success.
     pub(super) async fn send(&self, body: Bytes) -> Result<Answer, Failed> {
         let header = (SIGNATURE, self.signature(&body, clock::unix_ms() / 1000));
-        let answer = self.outbound.post_json(&self.url, header, body, limits::HOOK_CALL_TIMEOUT).await?;
+        let (timeout, answer_bytes_max) = (limits::HOOK_CALL_TIMEOUT, limits::HOOK_ANSWER_BYTES_MAX);
+        let post = Post { url: &self.url, header, body, timeout, answer_bytes_max };
+        let answer = self.outbound.post_json(post).await?;
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(Failed::Status(answer.status)) }
     }
 

@@ -47,7 +47,7 @@ impl Shop {
             ..config::Hooks::default()
         };
         more(&mut config);
-        Hooks::new(&config, Metrics::new(0, true)).expect("usable")
+        Hooks::new(Rules::new(&config).expect("usable"), Metrics::new(0, true))
     }
 }
 
@@ -98,7 +98,7 @@ async fn without_a_backend_or_a_question_for_it_all_is_as_granted() {
     let shop = Shop::default().then(Answer::Status(500));
     let hooks = shop.hooks(&dir, |config| config.decide = vec![Decide::Publish]).await;
     assert_eq!(ask(&hooks, Action::Play, None).await.expect("not asked").priority, 3);
-    hooks.reload(&config::Hooks::default()).expect("usable");
+    hooks.set(Rules::new(&config::Hooks::default()).expect("usable"));
     ask(&hooks, Action::Publish, None).await.expect("hooks are off");
     assert!(shop.calls().is_empty());
 }
@@ -138,7 +138,7 @@ async fn a_backend_that_fails_is_left_alone() {
     // As a new answer, or a new configuration, would.
     let config = hooks.rules.load().config.clone();
     *shop.answers.lock() = vec![yes()];
-    hooks.reload(&config).expect("usable");
+    hooks.set(Rules::new(&config).expect("usable"));
     ask(&hooks, Action::Play, None).await.expect("let in");
 }
 

@@ -15,7 +15,7 @@ use redb::{
     TableHandle, WriteTransaction,
 };
 
-use super::{DocumentKey, JournalError, Loaded, Record};
+use super::{DocumentKey, JournalError, Loaded, Record, standby::Part};
 use crate::{
     clock::{self, Instant},
     limits,
@@ -43,6 +43,10 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION: (&str, u64) = ("version", 1);
 /// Row of [`META`]: what the bound counts.
 const HELD_BYTES: &str = "held_bytes";
+/// Rows of [`META`] where two nodes share a journal: the highest term known, and which of the two this node is.
+const TERM: &str = "term";
+const PART: &str = "part";
+const PARTS: [(Part, u64); 3] = [(Part::Deposed, 0), (Part::StandsBy, 1), (Part::Serves, 2)];
 /// What a row counts for besides its value: its key, its id's row, and their share of pages.
 const ROW_BYTES: u64 = 256;
 
@@ -55,6 +59,10 @@ pub(super) struct Batch {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) documents: Vec<(DocumentKey, Option<Bytes>)>,
     pub(super) reserved: Vec<(StreamName, u64)>,
+    /// Events that have entered the line, on the node that this is a copy of.
+    pub(super) settled: Vec<(StreamName, u64)>,
+    /// What this node is from now on, and under which term.
+    pub(super) part: Option<(Part, u64)>,
     /// Records to forget.
     pub(super) dropped: Vec<(StreamName, u64)>,
     /// Streams that are over: what documents they have from before that time go.
@@ -69,11 +77,29 @@ impl Batch {
         values.map(row_bytes).sum::<u64>() + row_bytes([]) * size(self.reserved.len())
     }
 
+    /// True if there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.documents.is_empty()
+            && self.reserved.is_empty()
+            && self.settled.is_empty()
+            && self.part.is_none()
+    }
+
     /// A cancel takes back what must not fire, and a reservation adds next to nothing: they may use room that
     /// nothing else may.
     fn is_vital(&self) -> bool {
         self.documents.is_empty() && self.events.iter().all(|event| event.head.kind == "cancel")
     }
+}
+
+/// What became of a write.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// One for each batch.
+    pub(super) results: Vec<Result<(), JournalError>>,
+    /// What settled with it.
+    pub(super) settled: Vec<(StreamName, u64)>,
 }
 
 pub(super) struct Store {
@@ -121,15 +147,11 @@ impl Store {
     }
 
     /// Writes all batches and what had settled by then in one durable transaction. A batch without room is left out.
-    pub(super) fn write(
-        &self,
-        batches: &[Batch],
-        settled_by: Instant,
-    ) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+    pub(super) fn write(&self, batches: &[Batch], settled_by: Instant) -> Result<Written, JournalError> {
         let settled: BTreeSet<_> =
             self.settled.lock().iter().filter(|(_, at)| **at <= settled_by).map(|(key, _)| key.clone()).collect();
         if batches.is_empty() && settled.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Written::default());
         }
         let mut results = Vec::with_capacity(batches.len());
         let guard = self.database.read();
@@ -153,7 +175,65 @@ impl Store {
             transaction.commit().map_err(redb::Error::from)?;
         }
         self.settled.lock().retain(|key, _| !settled.contains(key));
-        Ok(results)
+        Ok(Written { results, settled: settled.into_iter().collect() })
+    }
+
+    /// Which of two nodes this one was last, and the term; `None` where that was never said.
+    pub(super) fn part(&self) -> Result<Option<(Part, u64)>, JournalError> {
+        self.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            let term = meta.get(TERM)?.map_or(0, |term| term.value());
+            let number = meta.get(PART)?.map(|part| part.value());
+            Ok(PARTS.iter().find(|(_, known)| Some(*known) == number).map(|(part, _)| (*part, term)))
+        })
+    }
+
+    pub(super) fn set_part(&self, part: Part, term: u64) -> Result<(), JournalError> {
+        let batch = Batch { part: Some((part, term)), ..Batch::default() };
+        let settled_by = clock::now().checked_sub(limits::JOURNAL_SETTLE_DELAY).unwrap_or_else(clock::now);
+        self.write(&[batch], settled_by).map(drop)
+    }
+
+    /// The highest seq of each source.
+    pub(super) fn heads(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        self.read(|transaction| {
+            let events = transaction.open_table(EVENTS)?;
+            let mut heads = BTreeMap::new();
+            for row in transaction.open_table(SEQS)?.iter()? {
+                let name = row?.0.value().to_owned();
+                // Seqs may be reserved ahead of the events.
+                let newest = events.range(all_of(&name))?.next_back().transpose()?;
+                let seq = newest.map_or(0, |(key, _)| key.value().1);
+                heads.insert(name, seq);
+            }
+            Ok(heads)
+        })
+    }
+
+    /// Some events behind `heads`, oldest first within a source: whether each is pending, and its text.
+    pub(super) fn lacking(
+        &self,
+        heads: &BTreeMap<String, u64>,
+        count: usize,
+    ) -> Result<Vec<(StreamName, u64, bool, Bytes)>, JournalError> {
+        let mut lacking = Vec::new();
+        for source in self.sources()? {
+            let settled = self.settled_of(&source);
+            let name = source.as_str();
+            let after = heads.get(name).map_or(0, |seq| seq.saturating_add(1));
+            self.read(|transaction| {
+                let events = transaction.open_table(EVENTS)?;
+                let pending = transaction.open_table(PENDING)?;
+                for row in events.range((name, after)..=(name, u64::MAX))?.take(count.saturating_sub(lacking.len())) {
+                    let (key, value) = row?;
+                    let seq = key.value().1;
+                    let waits = pending.get((name, seq))?.is_some() && !settled.contains(&seq);
+                    lacking.push((source.clone(), seq, waits, Bytes::copy_from_slice(value.value().1)));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(lacking)
     }
 
     fn bytes_max_for(&self, batch: &Batch) -> u64 {
@@ -430,6 +510,12 @@ impl<'txn> Tables<'txn> {
         for (source, seq) in &batch.reserved {
             self.raise_seq(source.as_str(), *seq)?;
         }
+        for (source, seq) in &batch.settled {
+            self.settle(source.as_str(), *seq)?;
+        }
+        if let Some((part, term)) = batch.part {
+            self.put_part(part, term)?;
+        }
         for (source, seq) in &batch.dropped {
             self.drop_event(source.as_str(), *seq)?;
         }
@@ -442,6 +528,13 @@ impl<'txn> Tables<'txn> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn put_part(&mut self, part: Part, term: u64) -> Result<()> {
+        self.meta.insert(TERM, term)?;
+        let is = |known: &&(Part, u64)| known.0 == part;
+        self.meta.insert(PART, PARTS.iter().find(is).map_or(0, |(_, number)| *number))?;
         Ok(())
     }
 

@@ -459,7 +459,7 @@ impl Disk {
     fn open(&self) -> Result<Arc<Journal>, JournalError> {
         let disk = self.clone();
         let open = move || Ok(store::builder().create_with_backend(disk.clone())?);
-        Journal::start(Store::open(Box::new(open), ROOM_BYTES)?, commit_seconds())
+        Journal::start(Store::open(Box::new(open), ROOM_BYTES)?, commit_seconds(), None)
     }
 
     /// Of what was not synced only the writes at the set bits of `kept` have reached the disk.

@@ -14,7 +14,8 @@ fn outbound(allowed: &[&str]) -> Outbound {
 
 async fn post(outbound: &Outbound, url: &str, timeout: Duration) -> Result<Answer, OutboundError> {
     let header = (HeaderName::from_static("x-test"), HeaderValue::from_static("1"));
-    outbound.post_json(&url.parse().expect("a URL"), header, Bytes::from_static(b"{}"), timeout).await
+    let (url, body) = (&url.parse().expect("a URL"), Bytes::from_static(b"{}"));
+    outbound.post_json(Post { url, header, body, timeout, answer_bytes_max: 16 * 1024 }).await
 }
 
 /// A server that reads one request, says `answer`, and says nothing more. Gives its port.

@@ -190,7 +190,7 @@ impl Ask {
         let denied = |denied: Denied| match denied {
             Denied::NoSecret | Denied::Wrong => refuse(StatusCode::UNAUTHORIZED, denied.to_string()),
             Denied::Full | Denied::Refused => refuse(StatusCode::FORBIDDEN, denied.to_string()),
-            Denied::Undecided => refuse(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()),
+            Denied::Undecided | Denied::StandsBy => refuse(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()),
         };
         access.ask(asked).await.map_err(denied)
     }

@@ -1,0 +1,201 @@
+//! Two origins, of which one stands by: how the journal's copy goes over, and who is let in where.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use http_body_util::{BodyExt, Limited};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use rustls::RootCertStore;
+use serde_json::json;
+use url::Url;
+
+use super::api::RUNDOWN_KIND;
+use crate::{
+    config,
+    hub::{Copy, Heads, Hub, Journal, NotCopied, Replica},
+    limits,
+    media::{Keys, StreamName},
+    net::{
+        access::{Access, Action, Asked, Denied, Grant},
+        outbound::{Answer, Outbound, OutboundError, Post, Reach},
+        tls::{self, TlsError},
+    },
+    secret::Secret,
+};
+
+/// Why the other node can't be called as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum StandbyError {
+    /// There is no token for it.
+    #[error("standby.token_file: {0}")]
+    Token(std::io::Error),
+    /// A token has characters that no header may have.
+    #[error("standby.token_file: not a token")]
+    BadToken,
+    /// The authorities of its certificate are of no use.
+    #[error("standby.ca: {0}")]
+    Authorities(#[from] TlsError),
+    /// The client can't be made.
+    #[error(transparent)]
+    Client(#[from] OutboundError),
+}
+
+/// The other node, over its API.
+/// Its token is in `bearer`, which prints nothing.
+#[derive(Clone)]
+pub struct Other {
+    url: Url,
+    bearer: HeaderValue,
+    outbound: Outbound,
+}
+
+impl Other {
+    /// `None` if the configuration names none.
+    pub fn new(config: &config::Standby) -> Result<Option<Self>, StandbyError> {
+        let Some(mut url) = config.url.clone() else { return Ok(None) };
+        url.set_path(PATH);
+        let token = config.load_token().map_err(StandbyError::Token)?.unwrap_or_else(|| Secret::new(""));
+        let mut bearer =
+            HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| StandbyError::BadToken)?;
+        bearer.set_sensitive(true);
+        let roots = match (url.scheme(), &config.ca) {
+            ("https", Some(ca)) => tls::authorities(ca)?,
+            ("https", None) => tls::authorities(tls::SYSTEM_AUTHORITIES.as_ref())?,
+            _ => RootCertStore::empty(),
+        };
+        // The operator's own two machines: wherever they are.
+        let everywhere = Reach::new(&[ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
+        Ok(Some(Self { url, bearer, outbound: Outbound::new(everywhere, Arc::new(roots))? }))
+    }
+
+    async fn post(self, copy: Copy) -> Result<Heads, NotCopied> {
+        let away = |error: &dyn std::fmt::Display| NotCopied::Away(error.to_string());
+        let body = serde_json::to_vec(&copy).map_err(|error| away(&error))?;
+        let answered = self.outbound.post_json(Post {
+            url: &self.url,
+            header: (AUTHORIZATION, self.bearer),
+            body: body.into(),
+            timeout: limits::STANDBY_TIMEOUT,
+            answer_bytes_max: limits::STANDBY_ANSWER_BYTES_MAX,
+        });
+        let Answer { status, body, .. } = answered.await.map_err(|error| away(&error))?;
+        match status {
+            200 => serde_json::from_slice(&body).map_err(|error| away(&error)),
+            409 => {
+                let term =
+                    serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|body| body["term"].as_u64());
+                Err(term.map_or_else(|| away(&"no term"), NotCopied::Serves))
+            }
+            status => Err(away(&format_args!("status {status}"))),
+        }
+    }
+}
+
+impl Replica for Other {
+    fn send(&self, copy: Copy) -> BoxFuture<'static, Result<Heads, NotCopied>> {
+        self.clone().post(copy).boxed()
+    }
+}
+
+/// `POST /v1/standby`: takes what the other node wrote, from who has the role `relay`.
+pub fn router(hub: &Arc<Hub>, access: &Arc<dyn Access>, keys: &Arc<ArcSwap<Keys>>) -> Router {
+    let taker = Taker { hub: hub.clone(), access: access.clone(), keys: keys.clone() };
+    Router::new().route(PATH, post(take)).with_state(taker)
+}
+
+#[derive(Clone)]
+struct Taker {
+    hub: Arc<Hub>,
+    access: Arc<dyn Access>,
+    keys: Arc<ArcSwap<Keys>>,
+}
+
+async fn take(State(taker): State<Taker>, headers: HeaderMap, body: Body) -> Response {
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if token.and_then(|token| taker.access.edge(token)).is_none() {
+        return refuse(StatusCode::FORBIDDEN, "a token with the role relay is needed");
+    }
+    let Some(journal) = taker.hub.journal() else {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "this node has no journal");
+    };
+    let reading = Limited::new(body, limits::STANDBY_BODY_BYTES_MAX).collect();
+    let Ok(Ok(body)) = tokio::time::timeout(limits::HTTP_BODY_TIMEOUT, reading).await else {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "too long, or too slow");
+    };
+    match import(journal, &taker.keys.load(), body.to_bytes()).await {
+        Ok(heads) => Json(heads).into_response(),
+        Err(NotCopied::Serves(term)) => {
+            (StatusCode::CONFLICT, Json(json!({"error": "this node serves", "term": term}))).into_response()
+        }
+        Err(error @ NotCopied::Bad(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        Err(error @ NotCopied::Away(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+async fn import(journal: &Journal, keys: &Keys, body: Bytes) -> Result<Heads, NotCopied> {
+    let copy = serde_json::from_slice(&body).map_err(|_| NotCopied::Bad("not a copy"))?;
+    journal.import(copy, keys, &[RUNDOWN_KIND]).await
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({"error": error}))).into_response()
+}
+
+/// Who is let in: nobody on a node that stands by, but a publisher who finds the other one silent, whereupon this
+/// one takes over.
+pub struct OneServes {
+    access: Arc<dyn Access>,
+    journal: Arc<Journal>,
+}
+
+impl OneServes {
+    /// `access` where this node serves.
+    pub fn new(access: Arc<dyn Access>, journal: Arc<Journal>) -> Arc<Self> {
+        Arc::new(Self { access, journal })
+    }
+}
+
+impl Access for OneServes {
+    fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>> {
+        async move {
+            let standing = self.journal.standing();
+            if !standing.serves() && !(asked.action == Action::Publish && standing.may_take_over()) {
+                return Err(Denied::StandsBy);
+            }
+            let grant = self.access.ask(asked).await?;
+            match self.journal.take_over().await {
+                Ok(true) => Ok(grant),
+                Ok(false) => Err(Denied::StandsBy),
+                Err(error) => {
+                    tracing::error!(%error, "this node can't take over");
+                    Err(Denied::StandsBy)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool {
+        self.access.may_see(stream, token)
+    }
+
+    fn edge(&self, token: &str) -> Option<Grant> {
+        self.access.edge(token)
+    }
+
+    fn is_open(&self) -> bool {
+        self.journal.standing().serves()
+    }
+}
+
+const PATH: &str = "/v1/standby";
