@@ -123,6 +123,7 @@ struct Taker {
 async fn take(State(taker): State<Taker>, headers: HeaderMap, body: Body) -> Response {
     let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if token.and_then(|token| taker.access.edge(token)).is_none() {
+        tokio::time::sleep(rand::random_range(limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX)).await;
         return refuse(StatusCode::FORBIDDEN, "a token with the role relay is needed");
     }
     let Some(journal) = taker.hub.journal() else {

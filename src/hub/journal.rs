@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::standby::{Copy, Heads, NotCopied, Replica, Sharing, Standing};
 use self::{
-    standby::{Copying, HEARTBEAT, Part},
+    standby::{Copying, Part},
     store::{Batch, Store, Written},
 };
 use crate::{
@@ -329,11 +329,10 @@ impl Writing {
         if let Some(copying) = self.copying.as_mut().filter(|_| self.begins) {
             copying.begin(&self.store, || queue.is_closed()).await;
         }
-        // Of two nodes the one that serves is heard often.
-        let pause = if self.copying.is_some() { HEARTBEAT } else { limits::JOURNAL_SETTLE_DELAY };
         let mut open = true;
         while open {
             let mut works = Vec::new();
+            let pause = self.copying.as_ref().map_or(limits::JOURNAL_SETTLE_DELAY, Copying::pause);
             let wait = queue.recv_many(&mut works, limits::JOURNAL_QUEUE_MAX);
             // In time or not: what settled long enough ago is written now; at the end, all of it.
             open = tokio::time::timeout(pause, wait).await != Ok(0);

@@ -239,6 +239,14 @@ impl Copying {
         self.standing.set(Part::Serves, term);
     }
 
+    /// How long to wait for something to write: the other node is to be heard of, or to be given what it lacks.
+    pub(super) fn pause(&self) -> Duration {
+        match self.link {
+            Link::Behind(_) => Duration::from_millis(1),
+            _ => HEARTBEAT,
+        }
+    }
+
     /// Sees to it that the other node has what was written; gives what those who wait for `results` are told.
     pub(super) async fn follow(
         &mut self,
@@ -343,4 +351,7 @@ impl Copying {
 }
 
 /// How often the other node hears of this one, at least.
-pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;
