@@ -16,6 +16,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, Limited};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use rustls::RootCertStore;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
@@ -92,9 +93,8 @@ impl Other {
         match status {
             200 => serde_json::from_slice(&body).map_err(|error| away(&error)),
             409 => {
-                let term =
-                    serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|body| body["term"].as_u64());
-                Err(term.map_or_else(|| away(&"no term"), NotCopied::Serves))
+                let held: Result<Held, _> = serde_json::from_slice(&body);
+                Err(held.map_or_else(|error| away(&error), |held| NotCopied::Serves(held.term)))
             }
             status => Err(away(&format_args!("status {status}"))),
         }
@@ -136,11 +136,18 @@ async fn take(State(taker): State<Taker>, headers: HeaderMap, body: Body) -> Res
     match import(journal, &taker.keys.load(), body.to_bytes()).await {
         Ok(heads) => Json(heads).into_response(),
         Err(NotCopied::Serves(term)) => {
-            (StatusCode::CONFLICT, Json(json!({"error": "this node serves", "term": term}))).into_response()
+            (StatusCode::CONFLICT, Json(Held { error: "this node serves".into(), term })).into_response()
         }
         Err(error @ NotCopied::Bad(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         Err(error @ NotCopied::Away(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+/// Why no copy was taken: this node serves, or knows of a later reign.
+#[derive(Serialize, Deserialize)]
+struct Held {
+    error: String,
+    term: u64,
 }
 
 async fn import(journal: &Journal, keys: &Keys, body: Bytes) -> Result<Heads, NotCopied> {
@@ -170,7 +177,8 @@ impl Access for OneServes {
     fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>> {
         async move {
             let standing = self.journal.standing();
-            if !standing.serves() && !(asked.action == Action::Publish && standing.may_take_over()) {
+            let takes_over = asked.action == Action::Publish && standing.may_take_over();
+            if !standing.serves() && !takes_over {
                 return Err(Denied::StandsBy);
             }
             let grant = self.access.ask(asked).await?;

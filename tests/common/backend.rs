@@ -3,9 +3,9 @@
 use std::{
     future::pending,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -49,7 +49,7 @@ pub(crate) struct Backend {
 
 struct Shared {
     mood: Mutex<Mood>,
-    calls: Mutex<Vec<Call>>,
+    calls: (Mutex<Vec<Call>>, Condvar),
 }
 
 /// What it was sent.
@@ -65,7 +65,7 @@ pub(crate) struct Call {
 impl Backend {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let shared = Arc::new(Shared { mood: Mutex::new(Mood::Willing), calls: Mutex::default() });
+        let shared = Arc::new(Shared { mood: Mutex::new(Mood::Willing), calls: Default::default() });
         let backend = Self { address: listener.local_addr().unwrap(), shared, server: Mutex::default() };
         backend.serve(listener);
         backend
@@ -110,7 +110,7 @@ impl Backend {
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.shared.calls.lock().unwrap().clone()
+        self.shared.calls.0.lock().unwrap().clone()
     }
 
     /// The questions so far.
@@ -120,22 +120,31 @@ impl Backend {
 
     /// The notices that it took, in that order.
     pub(crate) fn notices(&self) -> Vec<Value> {
-        let taken = self.calls().into_iter().filter(|call| call.taken).map(|call| call.json);
-        taken.filter(|json| json["hook"] == "notify").collect()
+        notices(&self.calls())
     }
 
-    /// Waits until it has taken a notice of this action as the last of `count`.
+    /// Waits until it has taken so many notices.
     pub(crate) fn wait_notices(&self, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        loop {
-            let notices = self.notices();
-            if notices.len() >= count {
-                return notices;
-            }
-            assert!(Instant::now() < deadline, "{count} notices expected: {notices:#?}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        self.wait(|calls| notices(calls).len() >= count);
+        let notices = self.notices();
+        assert!(notices.len() >= count, "{count} notices expected: {notices:#?}");
+        notices
     }
+
+    /// Waits until it was sent something that it did not take.
+    pub(crate) fn wait_refused(&self) {
+        self.wait(|calls| calls.iter().any(|call| !call.taken));
+    }
+
+    fn wait(&self, is_so: impl Fn(&[Call]) -> bool) {
+        let (calls, changed) = &self.shared.calls;
+        drop(changed.wait_timeout_while(calls.lock().unwrap(), Duration::from_secs(15), |calls| !is_so(calls)));
+    }
+}
+
+fn notices(calls: &[Call]) -> Vec<Value> {
+    let taken = calls.iter().filter(|call| call.taken && call.json["hook"] == "notify");
+    taken.map(|call| call.json.clone()).collect()
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -143,7 +152,8 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let signature = headers["hawker-signature"].to_str().unwrap().to_owned();
     let json = serde_json::from_slice(&body).unwrap();
     let taken = matches!(mood, Mood::Willing | Mood::Unwilling);
-    shared.calls.lock().unwrap().push(Call { body, json, signature, taken });
+    shared.calls.0.lock().unwrap().push(Call { body, json, signature, taken });
+    shared.calls.1.notify_all();
     let json = |text: &'static str| ([(header::CONTENT_TYPE, "application/json")], text).into_response();
     match mood {
         Mood::Willing => json(r#"{"allow":true}"#),

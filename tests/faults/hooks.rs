@@ -1,13 +1,9 @@
 //! F18: the backend that decides who may come is down, slow or lying.
 
-use std::{
-    fs,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, time::Duration};
 
 use aws_lc_rs::hmac;
+use hawker::clock;
 use serde_json::{Value, json};
 
 use crate::common::{Backend, Cluster, FlvViewer, Mood, hawker, run, text};
@@ -112,10 +108,9 @@ fn f18_a_backend_that_is_down_slow_or_lying_lets_nobody_new_in_and_puts_nobody_o
     assert!(grown < 64 << 20, "{grown} bytes more");
 
     shop.backend.come_back();
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let back = clock::now();
     while shop.play().0 != 200 {
-        assert!(Instant::now() < deadline, "the backend is back, and nobody gets in");
-        thread::sleep(Duration::from_millis(200));
+        assert!(back.elapsed() < Duration::from_secs(8), "the backend is back, and nobody gets in");
     }
     assert_eq!(shop.metric("hawker_hook_breaker_open"), 0.0);
     assert_eq!(viewer.look(|seen| seen.ended.clone()), None);
@@ -135,7 +130,7 @@ fn f18_each_change_of_a_stream_is_one_signed_notice_in_its_order_however_long_th
     shop.backend.set(Mood::Failing);
     anchor.kill();
     origin.stderr.wait_line("publisher gone");
-    thread::sleep(Duration::from_millis(300));
+    shop.backend.wait_refused();
     shop.backend.go_away();
     anchor = shop.cluster.push(ROOM);
     viewer.wait_frames(25);
