@@ -308,6 +308,9 @@ impl fmt::Display for Welcome<'_> {
         )?;
         let card = r#"{"type":"card.show","op":"set","key":"card:main","data":{"sku":"SKU-1","name":"Wool coat"}}"#;
         writeln!(f, "    -H 'Content-Type: application/json' -d '{card}'\n")?;
+        writeln!(f, "Make a stream key, and take it back:")?;
+        writeln!(f, "  {hawker} token create --role publish --prefix live/room")?;
+        writeln!(f, "  {hawker} token list; {hawker} token revoke ID\n")?;
         writeln!(f, "Ctrl-C stops both.")
     }
 }
