@@ -21,12 +21,13 @@ fn with_patience(patience: Patience, access: Arc<dyn Access>) -> Node {
 
 #[tokio::test]
 async fn who_reads_gets_every_frame_whoever_else_does_not_and_every_event_whatever_he_leaves() {
-    let patience = Patience::new(Duration::from_millis(300));
+    let patience = Patience::new(Duration::from_secs(1));
     let origin = with_patience(patience, Arc::new(Doors));
     let mut anchor = Anchor::new(&origin, "open/room");
     anchor.push(1);
-    let sessions = [session(&origin).await, session(&origin).await, session(&origin).await, session(&origin).await];
-    let [first, second, stopped, partial] = &sessions;
+    let [first, second, stopped] = &[session(&origin).await, session(&origin).await, session(&origin).await];
+    // Who leaves a track unread needs room for it: what he promised to take, he is sent.
+    let partial = &origin.client("moqt", "/").await;
     let mut reading = [subscribe(first, "video").await, subscribe(second, "video").await];
     let mut unread = [subscribe(stopped, "video").await, subscribe(partial, "video").await];
     let mut events = subscribe(partial, "events").await;
@@ -34,8 +35,8 @@ async fn who_reads_gets_every_frame_whoever_else_does_not_and_every_event_whatev
         next_frame(video).await.expect("the first picture");
     }
     let (mut pictures_waited, mut events_waited) = (Duration::ZERO, Duration::ZERO);
-    // 8 MB: a hundred windows.
-    for n in 1..400u32 {
+    // 4 MB: sixty windows.
+    for n in 1..200u32 {
         let began = clock::now();
         let event = if n % 20 == 0 { Some(anchor.send_event(At::InMs(0)).await) } else { None };
         anchor.push_large(1, 20_000);
@@ -57,8 +58,7 @@ async fn who_reads_gets_every_frame_whoever_else_does_not_and_every_event_whatev
         "the longest waits: {pictures_waited:?} for a picture, {events_waited:?} for an event beside unread pictures"
     );
     assert!(pictures_waited < patience.lag_max, "{pictures_waited:?}");
-    // The unread pictures fill his own connection's window; what is reset when they are too late makes room again.
-    assert!(events_waited < patience.lag_max * 4, "{events_waited:?}");
+    assert!(events_waited < patience.lag_max, "{events_waited:?}");
     assert!(origin.relay.metrics.render().contains("hawker_viewers{protocol=\"moq\"} 4"), "somebody was dropped");
 }
 
