@@ -141,6 +141,9 @@ pub const RTMP_QUERY_BYTES_MAX: usize = 4 * 1024;
 pub const AMF0_DEPTH_MAX: usize = 16;
 /// Values in one AMF0 message, nested ones included.
 pub const AMF0_VALUES_MAX: usize = 256;
+/// Average bytes a value must have beyond the first [`AMF0_VALUES_MAX`] of a message: a number has nine, and what
+/// belongs to it has a name.
+pub const AMF0_VALUE_BYTES_MIN: usize = 8;
 /// Longest AMF0 string or key.
 pub const AMF0_STRING_BYTES_MAX: usize = 4 * 1024;
 /// Values in one AMF0 message of an authorised publisher: an `onMetaData` copied from a file may list its keyframes.

@@ -185,12 +185,14 @@ fn dense(value: &[u8], values: usize) -> Vec<u8> {
 fn f9_dense_amf0_costs_little() {
     let (request, _) = recorded();
     let object = [[3].as_slice(), &[0, 1, b'k', 5].repeat(1000), &[0, 0, 9]].concat();
+    let numbers = [[3].as_slice(), &[0, 1, b'k', 0, 0, 0, 0, 0, 0, 0, 0, 0].repeat(1000), &[0, 0, 9]].concat();
     let strings = [2, 0, 0];
     let cases = [
         ("nulls", dense(&[5], 16_000)),
         ("numbers", dense(&[0; 9], 7000)),
         ("strings", dense(&strings, 16_000)),
-        ("objects", dense(&object, 10)),
+        ("objects of nulls", dense(&object, 10)),
+        ("objects of numbers", dense(&numbers, 10)),
         ("empty objects", dense(&[3, 0, 0, 9], 15_000)),
         ("arrays", dense(&[10, 0, 0, 0, 0], 12_000)),
     ];

@@ -4,7 +4,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::limits;
+use crate::limits::{self, AMF0_VALUE_BYTES_MIN, AMF0_VALUES_MAX};
 
 /// One AMF0 value. Objects keep the order of their keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,9 +121,11 @@ impl Value {
     }
 }
 
-/// Decodes every value in `bytes`.
+/// Decodes every value in `bytes`. More of them than honest ones take bytes for are refused: the smallest are all work
+/// and no content.
 pub fn decode_all(bytes: &[u8], limits: &Limits) -> Result<Vec<Value>, Error> {
-    let mut decoder = Decoder { rest: bytes, values_left: limits.values_max, limits };
+    let values_left = limits.values_max.min(AMF0_VALUES_MAX + bytes.len() / AMF0_VALUE_BYTES_MIN);
+    let mut decoder = Decoder { rest: bytes, values_left, limits };
     let mut values = Vec::new();
     while decoder.rest.has_remaining() {
         values.push(decoder.value(0)?);
