@@ -1,13 +1,16 @@
 //! HTTP: connections without a request, and requests that never end.
 
-use std::{io::Write, net::TcpStream};
+use std::{io::Write, net::TcpStream, sync::Arc};
 
 use hawker::limits;
+use rustls::{ClientConnection, RootCertStore};
 
 use super::{Cost, KEY, connect, server};
 
 /// The bound for an accepted, silent connection.
 const SILENT_BYTES_MAX: usize = 4 * 1024;
+/// The bound for a TLS handshake under way.
+const TLS_BYTES_MAX: usize = 64 * 1024;
 /// The bound for headers that don't end: 16 KiB of them, and the connection with a buffer for its answer.
 const HEADERS_BYTES_MAX: usize = (16 + 16) * 1024;
 /// The bound for a body that doesn't end: 64 KiB of it beside that, and the request.
@@ -57,9 +60,31 @@ fn an_unfinished_api_request_costs_its_body_and_is_gone_in_time() {
     cost.gone(peers, limits::HTTP_BODY_TIMEOUT);
 }
 
+#[test]
+fn a_tls_handshake_costs_little_and_is_over_in_time() {
+    let quiet = server();
+    let (to, hello) = (quiet.at.https.expect("configured"), client_hello());
+    let begin = |n| unfinished(connect(to, n), &hello, 0);
+    drop(begin(999));
+    let cost = Cost::of("TLS, in its handshake");
+    let peers: Vec<_> = (0..100).map(begin).collect();
+    cost.each(100, 1024..=TLS_BYTES_MAX);
+    cost.gone(peers, limits::TLS_HANDSHAKE_TIMEOUT);
+}
+
+fn client_hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("good").with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let mut client = ClientConnection::new(Arc::new(config), "localhost".try_into().expect("a name")).expect("good");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("written");
+    hello
+}
+
 /// `head`, then so many bytes of what follows it.
-pub(crate) fn unfinished(mut stream: TcpStream, head: &str, bytes: usize) -> TcpStream {
-    stream.write_all(head.as_bytes()).expect("written");
+pub(crate) fn unfinished(mut stream: TcpStream, head: impl AsRef<[u8]>, bytes: usize) -> TcpStream {
+    stream.write_all(head.as_ref()).expect("written");
     stream.write_all(&vec![b' '; bytes]).expect("written");
     stream
 }

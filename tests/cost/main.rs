@@ -47,10 +47,11 @@ fn server() -> Quiet {
 
 fn start() -> Addresses {
     let data = tempfile::tempdir().expect("a directory").keep();
-    let listeners = ["rtmp", "http", "moq", "webrtc"].map(|name| format!("[{name}]\nlisten = '127.0.0.1:0'\n"));
+    let listeners = ["rtmp", "moq", "webrtc"].map(|name| format!("[{name}]\nlisten = '127.0.0.1:0'\n"));
     let (path, key) = (data.display(), Digest::of(KEY));
     let config = format!(
-        "role = 'origin'\nshards = 1\ndata_dir = '{path}'\n{}[admin]\nlisten = '127.0.0.2:0'
+        "role = 'origin'\nshards = 1\ndata_dir = '{path}'\n{}[http]\nlisten = '127.0.0.1:0'\ntls_listen = '127.0.0.1:0'
+         [admin]\nlisten = '127.0.0.2:0'
          [[auth.publish]]\nprefix = ''\nkey_sha256 = '{key}'
          [[auth.token]]\nprefix = ''\ntoken_sha256 = '{key}'\nroles = ['events:write']\n",
         listeners.concat()
