@@ -144,6 +144,8 @@ impl World {
         self.pass(CALM).await;
         for round in 0..ROUNDS {
             let plan = plan(&mut self.rng, TROUBLE);
+            // An origin that crashes forgets the one-shots that had left its line, which an edge may have missed just then;
+            // one that comes back may repeat the newest in another order.
             let lossy = plan.iter().any(|(_, act)| matches!(act, Act::Kill(ORIGIN)));
             let (began, mut acts) = (clock::now(), plan.iter().copied().peekable());
             while began.elapsed() < TROUBLE {
@@ -188,14 +190,13 @@ impl World {
             let place = seat.place;
             assert_eq!(self.state(place), state, "round {round}: the room at {place} after {plan:?}");
             let joined = seat.joined.expect("he has frames");
-            // Their commits take no time here, but the frame that they go with comes later.
+            // What is accepted now goes with a frame that comes later.
             let promised = self.accepted.iter().filter(|(at, _)| *at > joined);
             let missing: Vec<_> = promised.filter(|(_, id)| !seat.has(id)).map(|(at, id)| (at.elapsed(), id)).collect();
             assert!(
                 lossy || missing.is_empty(),
                 "round {round}: events that {place} lacks: {missing:?} after {plan:?}"
             );
-            // An origin that comes back after a crash may repeat, in another order, what edges had got already.
             for other in self.seats.iter().filter(|_| !lossy) {
                 let with = other.place;
                 assert_eq!(seat.shared(other), other.shared(seat), "round {round}: {place}, {with}: {plan:?}");
