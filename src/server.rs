@@ -244,15 +244,6 @@ impl Server {
 
 impl Node {
     fn new(config: Config, moq: MoqAddress, event_keys: EventKeys) -> Result<Self, StartError> {
-        let settings = hub::Settings {
-            ring_bytes_max: config.hub.ring_bytes_max,
-            gops_max: config.hub.gops_max,
-            reconnect_window: config.hub.reconnect_window(),
-            linger: config.hub.linger(),
-            second_publisher: config.ingest.second_publisher,
-            standby_after: config.ingest.standby_after(),
-            end_on_unpublish: config.ingest.end_on_unpublish,
-        };
         let auth = Auth::open(&config.auth, config.data_dir.as_deref())?;
         let metrics = Metrics::new(clock::unix_ms(), config.metrics.stream_label);
         let hooks = Hooks::new(Rules::new(&config.hooks)?, metrics.clone());
@@ -271,7 +262,7 @@ impl Node {
             }
             _ => None,
         };
-        let hub = Hub::new(settings, origin);
+        let hub = Hub::new(hub_settings(&config), origin);
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let event_keys = Arc::new(ArcSwap::new(event_keys.trusted));
         let api = Arc::new(Api {
@@ -287,7 +278,7 @@ impl Node {
         let edge_proof = if config.moq.edge_ca.is_some() { EdgeProof::Certificate } else { EdgeProof::Token };
         let patience = Patience::new(config.hub.lag_max());
         let relay = Relay::new(hub.clone(), access.clone(), metrics.clone(), event_keys.clone(), patience, edge_proof);
-        let transcoders = Transcoders::start(TRANSCODE_THREADS, hub.settings(), metrics.clone(), stop.clone())
+        let transcoders = Transcoders::start(TRANSCODE_THREADS, &hub.settings(), metrics.clone(), stop.clone())
             .map_err(StartError::Transcode)?;
         Ok(Self {
             relay,
@@ -317,7 +308,7 @@ impl Node {
     fn egress(&self) -> Arc<Egress> {
         let merge = merge(self.config.egress.profile);
         let transcode = Some(Arc::clone(&self.transcoders) as Arc<dyn Transcode>);
-        Arc::new(Egress::new(self.hub.settings(), self.patience, merge, self.stop.clone(), transcode))
+        Arc::new(Egress::new(&self.hub.settings(), self.patience, merge, self.stop.clone(), transcode))
     }
 
     /// Brings the gauges up to date; the rest is counted where it happens.
@@ -499,6 +490,18 @@ fn watch(what: &'static str, listener: impl Future<Output = std::io::Result<()>>
 fn session_identity() -> Result<webrtc_peer::Identity, StartError> {
     let (certificate, key) = session_certificate()?;
     webrtc_peer::Identity::new(certificate, key).ok_or(StartError::Dtls)
+}
+
+fn hub_settings(config: &Config) -> hub::Settings {
+    hub::Settings {
+        ring_bytes_max: config.hub.ring_bytes_max,
+        gops_max: config.hub.gops_max,
+        reconnect_window: config.hub.reconnect_window(),
+        linger: config.hub.linger(),
+        second_publisher: config.ingest.second_publisher,
+        standby_after: config.ingest.standby_after(),
+        end_on_unpublish: config.ingest.end_on_unpublish,
+    }
 }
 
 /// How long what is ready for viewers waits for more.

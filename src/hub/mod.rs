@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,7 @@ impl Default for Settings {
 
 /// All streams of this node.
 pub struct Hub {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     began: Instant,
     streams: RwLock<BTreeMap<StreamName, Entered>>,
     /// Changes whenever the set of servable streams does.
@@ -150,7 +151,7 @@ impl Hub {
     /// An empty hub. With an origin it takes events.
     pub fn new(settings: Settings, origin: Option<Arc<Origin>>) -> Arc<Self> {
         Arc::new(Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             began: clock::now(),
             streams: RwLock::default(),
             version: watch::Sender::new(0),
@@ -161,9 +162,14 @@ impl Hub {
         })
     }
 
-    /// The settings it was made with.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// How it is set now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Sets it anew. What a stream was made with it keeps; how it ends goes by what is set then.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Publishes `name` as [`Claim::default`] has it.
@@ -277,7 +283,7 @@ impl Hub {
         }
         task::spawn("reconnect window", async move {
             let mut newest = stream.generation.subscribe();
-            let mut window = self.settings.reconnect_window;
+            let mut window = self.settings().reconnect_window;
             loop {
                 let resumed = newest.wait_for(|newest| *newest != generation);
                 let is_late = tokio::time::timeout(window, resumed).await.is_err();
@@ -318,7 +324,7 @@ impl Hub {
         }
         if !streams.contains_key(name) {
             let (global, notices) = (self.global_cell(name), self.notices.clone());
-            let stream = Stream::new(name.clone(), &self.settings, timeline, global, notices);
+            let stream = Stream::new(name.clone(), &self.settings(), timeline, global, notices);
             streams.insert(name.clone(), Entered { stream, announced: false });
         }
         let Some(entered) = streams.get_mut(name) else { return Err(Full::Streams) };

@@ -228,7 +228,7 @@ impl Publisher {
 
     /// The publisher says that he is done. The stream ends, unless somebody else goes on with it or it shall wait.
     pub fn end(mut self) {
-        self.leave(self.hub.settings.end_on_unpublish);
+        self.leave(self.hub.settings().end_on_unpublish);
     }
 
     /// Goes away; what follows depends on who else is there.

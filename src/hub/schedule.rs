@@ -103,7 +103,7 @@ impl Hub {
     /// The same where no line is: what leaves a state is in the room at once. One-shots would be lost on those who
     /// watched before a restart and wait for their publisher, so they wait with them.
     fn release_unseen(&self, timeline: &Mutex<Timeline>) {
-        let awaited = self.began.elapsed() < self.settings.reconnect_window;
+        let awaited = self.began.elapsed() < self.settings().reconnect_window;
         let mut timeline = timeline.lock();
         let due = timeline.due_now(|event| !awaited || event.head.op != Op::Fire || event.cancels().is_some());
         due.iter().for_each(|event| timeline.enter(event));

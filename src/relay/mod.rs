@@ -91,7 +91,7 @@ impl Relay {
         patience: Patience,
         edge_proof: EdgeProof,
     ) -> Arc<Self> {
-        let (muxers, routes) = (Muxers::new(hub.settings()), Arc::new(Routes::new()));
+        let (muxers, routes) = (Muxers::new(&hub.settings()), Arc::new(Routes::new()));
         let pending = Pending::new(limits::MOQ_PENDING_MAX, limits::MOQ_PENDING_PER_ADDRESS_MAX);
         let runtime = Arc::new(TokioRuntime);
         Arc::new(Self { hub, access, muxers, routes, metrics, event_keys, patience, pending, edge_proof, runtime })
@@ -103,7 +103,7 @@ impl Relay {
         Arc::new(Self {
             hub: hub.clone(),
             access: access.clone(),
-            muxers: Muxers::new(hub.settings()),
+            muxers: Muxers::new(&hub.settings()),
             routes: routes.clone(),
             metrics: metrics.clone(),
             event_keys: event_keys.clone(),

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
-use super::{Node, keys::EventKeys};
+use super::{Node, hub_settings, keys::EventKeys};
 use crate::{
     clock,
     config::{self, Config, Written},
@@ -97,6 +97,7 @@ impl Reload {
 impl Node {
     /// Takes over what can change while the node runs: the keys of [`LIVE`].
     fn apply(&self, config: &Config, keys: EventKeys) {
+        self.hub.set(hub_settings(config));
         self.event_keys.store(keys.trusted);
         self.drain_secs.store(config.drain_secs, Ordering::Relaxed);
         log::set_level(&config.log.level);
@@ -111,8 +112,9 @@ fn split(keys: Vec<String>) -> (Vec<String>, Vec<String>) {
     keys.into_iter().partition(is_live)
 }
 
-/// What needs no restart: keys, or whole sections.
-const LIVE: &[&str] = &["tls", "auth", "hooks", "upstream.event_keys", "log.level", "drain_secs"];
+/// What needs no restart: keys, or whole sections. Those of `ingest` hold for streams that begin after it.
+const LIVE: &[&str] =
+    &["tls", "auth", "hooks", "ingest", "hub.reconnect_window_secs", "upstream.event_keys", "log.level", "drain_secs"];
 
 /// The certificate on the listeners, and the files that it comes from.
 struct Certificate {
