@@ -227,9 +227,9 @@ impl Stream {
         self.wanted_group.store(group, Ordering::Relaxed);
     }
 
-    /// The group that was last wanted; 0 for none.
-    pub fn wanted_group(&self) -> u64 {
-        self.wanted_group.load(Ordering::Relaxed)
+    /// The group that was last wanted, to be asked for once; 0 for none.
+    pub fn take_wanted_group(&self) -> u64 {
+        self.wanted_group.swap(0, Ordering::Relaxed)
     }
 
     /// True if it comes from another node, or is to: nobody publishes it here.

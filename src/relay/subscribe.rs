@@ -130,7 +130,7 @@ impl Mirror {
     async fn open(&self, route: Route) -> Result<Pulled, PullError> {
         let resume = {
             let state = self.state.lock();
-            let wanted = Some(state.0.wanted_group()).filter(|group| *group > 0 && !state.1.has_frames());
+            let wanted = Some(state.0.take_wanted_group()).filter(|group| *group > 0 && !state.1.has_frames());
             state.1.resume_group(route.origin).or(wanted)
         };
         let subscribe = |from| route.client.subscribe(self.name.as_str(), Track::Line.name(), PRIORITY_LINE, from);
@@ -503,7 +503,7 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long an upstream may take to go on from the group that we are in, before its newest is asked for.
-const FIRST_GROUP_TIMEOUT: Duration = Duration::from_millis(500);
+const FIRST_GROUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Sound that is further behind its picture than this is not caught up with.
 const SOUND_BEHIND_US_MAX: i64 = 5_000_000;

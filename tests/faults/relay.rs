@@ -25,7 +25,7 @@ fn seed() -> u64 {
 }
 
 /// Edges whose failover is measured at once.
-const EDGES: usize = 20;
+const EDGES: usize = 8;
 
 /// How long viewers may be without a picture: the promise, and what a machine that runs other tests may add.
 const FAILOVER_MAX: Duration = Duration::from_millis(2000);
