@@ -456,6 +456,10 @@ pub struct PublishKey {
     /// Of several publishers of a stream the one with the highest is on air (default 0).
     #[serde(default)]
     pub priority: u8,
+    /// Streams that may be published with the key at once (default: as many as there are).
+    pub streams_max: Option<u32>,
+    /// What each of its publishers may send in the long run, in kbit/s (default: whatever comes).
+    pub bitrate_kbps_max: Option<u32>,
 }
 
 /// `[[auth.token]]`: a bearer token.

@@ -196,6 +196,10 @@ pub const PUBLISHER_RETURN_HOLD: Duration = Duration::from_secs(2);
 pub const KEYFRAME_MISSING_AFTER: Duration = Duration::from_secs(10);
 /// What happened to streams and was not read yet, of one reader; the oldest is dropped.
 pub const HUB_NOTICES_MAX: usize = 1024;
+/// Viewers of one node who wait for a publisher; further ones are refused at once.
+pub const VIEWERS_WAITING_MAX: usize = 8192;
+/// The same from one address.
+pub const VIEWERS_WAITING_PER_ADDRESS_MAX: usize = 1024;
 /// Streams on one node, waiting ones included; more are refused. Viewers may only fill half of it.
 pub const STREAMS_MAX: usize = 20_000;
 /// Events of one stream that wait for their frame; more are refused with 429.

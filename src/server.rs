@@ -35,7 +35,7 @@ use crate::{
         hooks::{HookError, Hooked, Hooks, Rules},
         standby::{OneServes, Other, StandbyError},
     },
-    egress::Egress,
+    egress::{self, Egress},
     hub::{self, Hub, Journal, Merge, Origin, Patience, Replica, Sharing, Transcode},
     limits,
     media::Keys,
@@ -78,6 +78,8 @@ struct Node {
     event_keys: Arc<ArcSwap<Keys>>,
     webrtc: WebRtc,
     transcoders: Arc<Transcoders>,
+    /// Where viewers wait for their publishers.
+    lobby: egress::Lobby,
     pending: Pending,
     handshake: Handshake,
     /// One for all listeners: what it bounds, it bounds for the node.
@@ -292,6 +294,7 @@ impl Node {
             hooks,
             metrics,
             health: Health::new(config.role == Role::Edge),
+            lobby: egress::Lobby::new(config.hub.wait_publisher()),
             pending: Pending::new(limits::PENDING_CONNECTIONS_MAX, limits::PENDING_CONNECTIONS_PER_ADDRESS_MAX),
             drain,
             drain_secs: config.drain_secs.into(),

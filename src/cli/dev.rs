@@ -228,8 +228,14 @@ fn node_config(role: Role, ports: [u16; 4]) -> Config {
 fn origin_config(keys: &Keys, ports: &Ports, data: &Path) -> Config {
     let mut config = node_config(Role::Origin, ports.origin);
     config.data_dir = Some(data.join("origin"));
-    config.auth.publish =
-        vec![PublishKey { prefix: "live".into(), key_sha256: Digest::of(&keys.publish), events: true, priority: 0 }];
+    config.auth.publish = vec![PublishKey {
+        prefix: "live".into(),
+        key_sha256: Digest::of(&keys.publish),
+        events: true,
+        priority: 0,
+        streams_max: None,
+        bitrate_kbps_max: None,
+    }];
     config.auth.token = vec![
         api_token(keys),
         Token { prefix: String::new(), token_sha256: Digest::of(&keys.relay), roles: vec![TokenRole::Relay] },

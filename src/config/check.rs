@@ -241,6 +241,9 @@ impl Config {
             if key.key_sha256 == nothing {
                 found.add(format!("auth.publish[{i}].key_sha256"), HASH_OF_NOTHING);
             }
+            for (name, max) in [("streams_max", key.streams_max), ("bitrate_kbps_max", key.bitrate_kbps_max)] {
+                found.within(&format!("auth.publish[{i}].{name}"), max.unwrap_or(1), 1..=1_000_000);
+            }
         }
         for (i, token) in self.auth.token.iter().enumerate() {
             found.prefix(format!("auth.token[{i}].prefix"), &token.prefix);

@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use axum::{
@@ -23,12 +22,12 @@ use httpdate::HttpDate;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
-    Carriage, Egress, Extras, Outlet, Session, Undelivered, deliver,
+    Carriage, Egress, Extras, Lobby, NobodyCame, Outlet, Session, Undelivered, deliver,
     log::{SessionLog, reason},
 };
 use crate::{
     clock,
-    hub::{Hub, State as StreamState, Viewer},
+    hub::{Hub, Viewer},
     limits,
     media::{StreamName, name::BadStreamName},
     net::{
@@ -49,8 +48,8 @@ pub struct Flv {
     pub access: Arc<dyn Access>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// How long a viewer waits for a publisher before he gets 404.
-    pub wait_publisher: Duration,
+    /// Where a viewer waits for a publisher before he gets 404.
+    pub lobby: Lobby,
 }
 
 /// The route.
@@ -95,8 +94,13 @@ async fn play(
         Ok(viewer) => viewer,
         Err(full) => return refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()),
     };
-    if !publisher_came(&viewer, flv.wait_publisher).await {
-        return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
+    match flv.lobby.wait(&viewer, peer.ip()).await {
+        Ok(()) => {}
+        Err(NobodyCame::InTime) => return refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}")),
+        Err(crowded) => {
+            flv.metrics.refused(crowded.as_str());
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, crowded.to_string());
+        }
     }
     if method == Method::HEAD {
         return headers().into_response();
@@ -158,11 +162,4 @@ fn response_head() -> Bytes {
     }
     head += "\r\n";
     head.into()
-}
-
-/// Waits for somebody to publish; false if nobody does in time.
-pub async fn publisher_came(viewer: &Viewer, wait: Duration) -> bool {
-    let mut state = viewer.stream().watch_state();
-    let came = state.wait_for(|state| *state != StreamState::Waiting);
-    matches!(tokio::time::timeout(wait, came).await, Ok(Ok(state)) if *state != StreamState::Ended)
 }

@@ -5,6 +5,7 @@
 
 mod deliver;
 pub mod flv;
+mod lobby;
 mod log;
 mod outlet;
 mod rtp;
@@ -13,7 +14,7 @@ mod tags;
 mod whep;
 
 pub use deliver::{Undelivered, deliver};
-pub use flv::publisher_came;
+pub use lobby::{Lobby, NobodyCame};
 pub use log::{SessionLog, reason};
 pub use outlet::Outlet;
 pub use rtp::BFrames;

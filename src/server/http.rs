@@ -35,7 +35,7 @@ pub(super) fn viewer_routes(
         egress,
         access: node.access.clone(),
         metrics: node.metrics.clone(),
-        wait_publisher: node.config.hub.wait_publisher(),
+        lobby: node.lobby.clone(),
     };
     let sessions = webrtc.map(webrtc::router).unwrap_or_default();
     let routes = console::router().merge(sessions).merge(flv::router(Arc::new(flv)));

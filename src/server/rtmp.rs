@@ -298,6 +298,7 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
     match end {
         End::Unpublished => ingest.end(),
         End::Replaced(_) => link.say(PUBLISH_BAD_NAME, REPLACED),
+        End::Over(over) => link.say(PUBLISH_BAD_NAME, &over.to_string()),
         // If even that doesn't fit into his queue, closing says enough.
         End::Stopping => drop(link.session.request_reconnect(None, GOING)),
         _ => drop(ingest),
@@ -365,7 +366,7 @@ async fn play(
 ) {
     let mut log = SessionLog::begin(&node.metrics, Carriage::Rtmp.protocol(), viewer.stream().name(), peer);
     let end = tokio::select! {
-        came = egress::publisher_came(&viewer, node.config.hub.wait_publisher()) => (!came).then_some(End::Refused(NOBODY)),
+        came = node.lobby.wait(&viewer, peer.ip()) => came.err().map(|nobody| End::Refused(nobody.as_str())),
         end = link.end() => Some(end),
         over = grant.over() => Some(over.into()),
         () = node.stop.cancelled() => Some(End::Stopping),
@@ -373,15 +374,20 @@ async fn play(
     if let Some(end) = end {
         log.ends(end.label());
         if let End::Refused(reason) = end {
+            node.metrics.refused(reason);
             link.say(PLAY_NOT_FOUND, reason);
         }
         return link.close().await;
     }
-    let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
-    let end = tokio::select! {
-        end = play_on(node, link, &mut session, &mut log) => end,
-        over = grant.over() => over.into(),
-    };
+    // Boxed: whoever waits for a publisher doesn't need it yet.
+    let end = Box::pin(async {
+        let mut session = Session::join(egress, viewer, Carriage::Rtmp, extras);
+        tokio::select! {
+            end = play_on(node, link, &mut session, &mut log) => end,
+            over = grant.over() => over.into(),
+        }
+    });
+    let end = end.await;
     log.ends(end.label());
     // Our last words may take a while.
     drop(log);
@@ -506,6 +512,10 @@ impl Link {
                 self.out.extend_from_slice(&bytes);
             }
             if self.out.is_empty() {
+                // A handshake was in it: whoever waits keeps no room for another.
+                if self.out.capacity() > OUT_BYTES_KEPT {
+                    self.out = BytesMut::new();
+                }
                 return self.stream.flush().await;
             }
             self.stream.write_buf(&mut self.out).await?;
@@ -549,6 +559,9 @@ impl Link {
         let _ = timeout(limits::RTMP_CLOSE_TIMEOUT, last_words).await;
     }
 }
+
+/// Room for what a peer is told now and then.
+const OUT_BYTES_KEPT: usize = 512;
 
 /// Taken from the socket at once.
 const READ_BYTES: usize = 16 * 1024;

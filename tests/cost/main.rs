@@ -1,9 +1,13 @@
 //! What one peer that nobody has authorised may cost: heap, and how long. A server in this process, so that its heap
 //! is ours to count; a module a protocol.
 
+#[allow(dead_code, reason = "shared with the other tests")]
+#[path = "../common/anchor.rs"]
+mod anchor;
 mod http;
 mod moq;
 mod rtmp;
+mod waiting;
 mod webrtc;
 
 use std::{
@@ -53,7 +57,7 @@ fn start() -> Addresses {
         "role = 'origin'\nshards = 1\ndata_dir = '{path}'\n{}[http]\nlisten = '127.0.0.1:0'\ntls_listen = '127.0.0.1:0'
          [admin]\nlisten = '127.0.0.2:0'
          [[auth.publish]]\nprefix = ''\nkey_sha256 = '{key}'
-         [[auth.token]]\nprefix = ''\ntoken_sha256 = '{key}'\nroles = ['events:write']\n",
+         [[auth.token]]\nprefix = ''\ntoken_sha256 = '{key}'\nroles = ['events:write', 'play']\n",
         listeners.concat()
     );
     fs::write(data.join("hawker.toml"), config).expect("written");

@@ -13,4 +13,6 @@ mod relay;
 mod resources;
 mod secrets;
 mod standby;
+mod resources;
+mod secrets;
 mod viewers;

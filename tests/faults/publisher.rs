@@ -299,3 +299,32 @@ fn f2_a_second_publisher_is_refused_where_the_first_shall_stay() {
     anchor.picture(40, false).unwrap();
     viewer.wait_total(2);
 }
+
+#[test]
+fn a_key_is_held_to_its_bitrate_and_its_number_of_streams() {
+    let cluster = Cluster::new();
+    let key = |name: &str, more: &str| {
+        let digest = hawker::secret::Digest::of(name);
+        format!("[[auth.publish]]\nprefix = 'live'\nkey_sha256 = '{digest}'\n{more}\n")
+    };
+    cluster.configure_origin(&(key("small", "bitrate_kbps_max = 100") + &key("single", "streams_max = 1")));
+    let origin = cluster.serve("origin");
+    let publish = |stream: &str, key: &str| {
+        let url = cluster.publish_url(stream);
+        let (url, _) = url.split_once("?key=").unwrap();
+        Anchor::publish(&format!("{url}?key={key}"))
+    };
+    let mut greedy = publish(ROOM, "small").unwrap();
+    greedy.configure(1).unwrap();
+    // Five seconds of it are 62.5 kB.
+    let data = bytes::Bytes::from(vec![0; 70_000]);
+    let picture = hawker::proto::flv::TagBody::video_frame(hawker::media::Codec::Avc, true, 0, data);
+    greedy.send(0, &picture).unwrap();
+    greedy.send(40, &picture).unwrap();
+    assert_eq!(greedy.next().unwrap_err(), "more than the bitrate that the key allows");
+    origin.stderr.wait_line("more than the bitrate");
+
+    let _first = publish("live/one", "single").unwrap();
+    assert!(publish("live/two", "single").is_err());
+    assert!(publish("live/one", "single").is_ok(), "he comes again to his own");
+}

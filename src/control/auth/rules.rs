@@ -54,7 +54,13 @@ impl Rules {
     pub(super) fn new(config: &config::Auth, jwt: Arc<JwtKeys>, url: Arc<UrlKeys>, state: &State) -> Self {
         let mut rules = Self { open: config.play == PlayPolicy::Anyone, jwt, url, ..Self::default() };
         for key in &config.publish {
-            let right = Right { events: key.events, priority: key.priority, ..Right::default() };
+            let right = Right {
+                events: key.events,
+                priority: key.priority,
+                streams_max: key.streams_max,
+                bitrate_kbps_max: key.bitrate_kbps_max,
+                until: None,
+            };
             rules.add(key.key_sha256, &key.prefix, &[TokenRole::Publish], right);
         }
         for token in &config.token {

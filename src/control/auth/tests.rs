@@ -23,6 +23,8 @@ fn config(play: PlayPolicy) -> config::Auth {
         key_sha256: Digest::of(key),
         events,
         priority: 0,
+        streams_max: None,
+        bitrate_kbps_max: None,
     };
     config::Auth {
         play,

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     config::{Config, PlayPolicy},
     control::api::MoqAddress,
+    egress::Lobby,
     hub::{Patience, Publisher},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
     net::{
@@ -58,7 +59,7 @@ impl Server {
             egress: node.egress(),
             access: access(&node),
             metrics: node.metrics.clone(),
-            wait_publisher: Duration::from_secs(5),
+            lobby: Lobby::new(Duration::from_secs(5)),
         };
         let listener = net::tcp::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 1).expect("a port").remove(0);
         let address = listener.local_addr().expect("bound");

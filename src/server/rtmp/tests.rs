@@ -31,7 +31,14 @@ const ROOM: &str = "room?key=right";
 fn config() -> Config {
     let mut config = Config::default();
     config.auth.play = PlayPolicy::Anyone;
-    let key = |key, events| PublishKey { prefix: "live".into(), key_sha256: Digest::of(key), events, priority: 0 };
+    let key = |key, events| PublishKey {
+        prefix: "live".into(),
+        key_sha256: Digest::of(key),
+        events,
+        priority: 0,
+        streams_max: None,
+        bitrate_kbps_max: None,
+    };
     config.auth.publish = vec![key("right", false), key("director", true)];
     config
 }

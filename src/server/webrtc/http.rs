@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{BFrames, Config, Role as NodeRole},
-    egress::{self, Playback},
+    egress::{self, NobodyCame, Playback},
     hub::Claim,
     limits,
     media::{Codec, StreamName},
@@ -249,8 +249,13 @@ impl Ask {
         let viewer = node.hub.view(&name);
         let viewer = viewer.map_err(|full| refuse(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
         let nobody = || refuse(StatusCode::NOT_FOUND, format!("nobody publishes {name}"));
-        if !egress::publisher_came(&viewer, node.config.hub.wait_publisher()).await {
-            return Err(nobody());
+        match node.lobby.wait(&viewer, self.from.ip()).await {
+            Ok(()) => {}
+            Err(NobodyCame::InTime) => return Err(nobody()),
+            Err(crowded) => {
+                node.metrics.refused(crowded.as_str());
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, crowded.to_string()));
+            }
         }
         let stream = viewer.stream().clone();
         let tracks = stream.tracks().ok_or_else(nobody)?;
