@@ -273,7 +273,7 @@ impl Watcher {
 }
 
 pub(super) async fn wait(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
+    let began = clock::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
         tokio::time::sleep(Duration::from_millis(10)).await;
