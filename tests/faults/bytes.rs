@@ -191,8 +191,8 @@ fn f9_dense_amf0_costs_little() {
         ("nulls", dense(&[5], 16_000)),
         ("numbers", dense(&[0; 9], 7000)),
         ("strings", dense(&strings, 16_000)),
-        ("objects of nulls", dense(&object, 10)),
-        ("objects of numbers", dense(&numbers, 10)),
+        ("objects of nulls", dense(&object, 5)),
+        ("objects of numbers", dense(&numbers, 5)),
         ("empty objects", dense(&[3, 0, 0, 9], 15_000)),
         ("arrays", dense(&[10, 0, 0, 0, 0], 12_000)),
     ];

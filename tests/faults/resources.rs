@@ -91,7 +91,7 @@ fn f15_short_of_memory_nobody_new_is_let_in_and_it_passes() {
     let refused = Answer::read(&mut refused);
     assert_eq!(refused.status, 503, "{}", refused.body);
     let other = cluster.push("live/other");
-    other.stderr.wait_line("memory");
+    other.stderr.wait_line("no room");
     goes_on(&viewer);
     let metrics = format!("http://127.0.0.1:{}/metrics", cluster.port("origin") + 2);
     assert_eq!(status(&metrics), 200);
