@@ -15,6 +15,7 @@ const FAIR: Impairment = Impairment {
     delay: Duration::from_millis(25),
     jitter: Duration::from_millis(10),
     reorder_percent: 1.0,
+    corrupt_percent: 0.0,
     bits_per_s: None,
 };
 
