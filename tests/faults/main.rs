@@ -1,10 +1,8 @@
 //! What must survive, as tests: each is one fault, seeded by `FAULT_SEED` where chance plays a part.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "how tests fail")]
-
-mod bytes;
 #[path = "../common/mod.rs"]
 mod common;
+mod bytes;
 mod floods;
 mod hooks;
 mod lifecycle;
@@ -13,6 +11,4 @@ mod relay;
 mod resources;
 mod secrets;
 mod standby;
-mod resources;
-mod secrets;
 mod viewers;
