@@ -173,11 +173,6 @@ fn f12_a_storm_of_flv_joiners_is_served_from_one_subscription() {
     Storm { protocol: "flv", viewers, secs, kib_max: 24.0 }.is_weathered();
 }
 
-#[test]
-fn f12_a_storm_of_moq_joiners_is_served_from_one_subscription() {
-    Storm { protocol: "moq", viewers: 200, secs: 8, kib_max: 96.0 }.is_weathered();
-}
-
 impl Storm {
     fn is_weathered(&self) {
         let cluster = Cluster::new();
