@@ -32,7 +32,7 @@ fn f21_viewers_who_wait_cost_little_and_are_served_from_the_first_keyframe() {
     };
     drop(ask(999));
     let cost = Cost::of("HTTP-FLV, before the publisher");
-    let flv: Vec<_> = (0..VIEWERS).map(|n| ask(n)).collect();
+    let flv: Vec<_> = (0..VIEWERS).map(ask).collect();
     cost.each(VIEWERS, 256..=FLV_BYTES_MAX);
 
     drop(play(vec![connect(quiet.at.rtmp, 999)]));
