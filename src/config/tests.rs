@@ -32,7 +32,8 @@ fn the_shipped_file_writes_every_key() {
     // `Url`'s own Debug would add its parts.
     let everything = with_everything();
     let upstream = Upstream { urls: Vec::new(), ..everything.upstream };
-    let config = Config { upstream, hooks: Hooks { url: None, ..everything.hooks }, ..everything };
+    let standby = Standby { url: None, ..everything.standby };
+    let config = Config { upstream, standby, hooks: Hooks { url: None, ..everything.hooks }, ..everything };
     let debug = format!("{config:#?}");
     let keys: Vec<&str> = debug.lines().filter_map(|line| Some(line.trim().split_once(": ")?.0)).collect();
     let lines: Vec<&str> = SHIPPED.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
