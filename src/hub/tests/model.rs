@@ -146,7 +146,11 @@ impl World {
             }
             // Longer than the window ends the stream, which is another test's.
             Step::Wait { ms } if self.away.is_some_and(|away| away.elapsed() > Duration::from_secs(20)) => _ = ms,
-            Step::Wait { ms } => tokio::time::sleep(Duration::from_millis(ms.into())).await,
+            Step::Wait { ms } => {
+                // An encoder's clock goes on while it says nothing.
+                self.now_us += i64::from(ms) * 1000;
+                tokio::time::sleep(Duration::from_millis(ms.into())).await;
+            }
         }
         self.viewers[0].read();
         let stream = self.hub.get(&name()).expect("it is watched");
@@ -275,7 +279,7 @@ impl World {
 
     async fn finish(mut self) {
         self.publish(true, true);
-        for index in 0..150 {
+        for index in 0..400 {
             self.frame(40, 100, index % 25 == 0).await;
             self.viewers[0].read();
         }
