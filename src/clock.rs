@@ -19,6 +19,17 @@ pub fn system() -> SystemTime {
     SystemTime::now()
 }
 
+/// UTC microseconds since 1970.
+pub fn unix_us() -> i64 {
+    let since = system().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// UTC milliseconds since 1970.
+pub fn unix_ms() -> i64 {
+    unix_us() / 1000
+}
+
 /// A wall clock that goes as tokio's paused one does.
 #[cfg(test)]
 pub mod simulated {
@@ -41,15 +52,4 @@ pub mod simulated {
     pub(super) fn now() -> Option<SystemTime> {
         BEGAN.get().map(|(wall, began)| wall + began.elapsed())
     }
-}
-
-/// UTC microseconds since 1970.
-pub fn unix_us() -> i64 {
-    let since = system().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// UTC milliseconds since 1970.
-pub fn unix_ms() -> i64 {
-    unix_us() / 1000
 }

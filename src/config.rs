@@ -37,7 +37,7 @@ pub struct Config {
     /// At SIGTERM sessions have this long to leave by themselves; then they are ended (default 25).
     pub drain_secs: u64,
     /// Bytes of memory that the process may have before it does without new viewers, history and new streams (default:
-    /// what its control group may have, or four fifths of the machine's).
+    /// not looked at).
     pub memory_max: Option<u64>,
     /// The certificate of every listener with TLS: QUIC, RTMPS, HTTPS.
     pub tls: Tls,

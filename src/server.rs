@@ -385,7 +385,7 @@ impl Shard {
         task::spawn("MoQ listener", node.sessions.track_future(node.clone().serve_moq(sockets.moq, tls.quic)));
         if index == 0 {
             let retention = node.config.events.journal_retention();
-            if let Some(bytes_max) = node.config.memory_max.or_else(memory::available) {
+            if let Some(bytes_max) = node.config.memory_max {
                 task::spawn("memory", memory::watch(bytes_max, node.metrics.clone()));
             }
             node.hooks.follow(&node.hub, &node.stop);

@@ -8,11 +8,11 @@ use std::{
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hawker::{
-    cli, config, control, media, net,
+    cli, clock, config, control, media, net,
     proto::{flv, ice, moq, rtmp, rtp, sdp, webrtc},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -92,8 +92,8 @@ fn fuzz(name: &str, target: fn(&[u8])) {
     corpus.iter().for_each(|seed| target(seed));
     let seed = number("FAULT_SEED").unwrap_or_else(rand::random);
     let (mut rng, end) =
-        (StdRng::seed_from_u64(seed), Instant::now() + Duration::from_secs(number("FUZZ_SECS").unwrap_or(1)));
-    while Instant::now() < end {
+        (StdRng::seed_from_u64(seed), clock::now() + Duration::from_secs(number("FUZZ_SECS").unwrap_or(1)));
+    while clock::now() < end {
         let input = variant(&mut rng, &corpus);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
             let folder = folder("artifacts").join(name);

@@ -13,7 +13,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use common::{Ports, Process, SDP, hawker, publish_whip, run, run_ok, text};
@@ -206,7 +206,7 @@ fn credentials(node: &Node) -> Vec<Credential> {
         let expires = clock::unix_ms() / 1000 + 2;
         node.key(&json!({"roles": ROLES.map(|(_, role)| role), "prefix": "", "expires": expires}))
     };
-    let began = Instant::now();
+    let began = clock::now();
     while node.call("GET", "/v1/streams", &expired, None).0 != 403 {
         assert!(began.elapsed() < Duration::from_secs(10), "an expired token still opens something");
     }
@@ -362,13 +362,13 @@ fn what_is_revoked_ends_within_two_seconds_on_every_protocol() {
     node.wait_log("event stream began", 1);
     node.wait_log("publisher connected", 2);
 
-    let began = Instant::now();
+    let began = clock::now();
     assert_eq!(node.call("DELETE", &format!("/v1/keys/{view_id}"), "api:admin-token", None).0, 204);
     node.wait_log("viewer left + revoked", 3);
     node.wait_log("moq session ended + revoked", 1);
     node.wait_log("event stream ended", 1);
     let viewers_took = began.elapsed();
-    let began = Instant::now();
+    let began = clock::now();
     for id in [&push_id, &whip_id] {
         assert_eq!(node.call("DELETE", &format!("/v1/keys/{id}"), "api:admin-token", None).0, 204);
     }
@@ -401,7 +401,7 @@ fn an_edge_whose_token_is_revoked_is_cut_off() {
     fs::write(dir.path().join("hawker.toml"), config).unwrap();
     let edge = serve(dir.path());
     node.wait_log("moq session began + edge=true", 1);
-    let began = Instant::now();
+    let began = clock::now();
     assert_eq!(node.call("DELETE", &format!("/v1/keys/{id}"), "api:admin-token", None).0, 204);
     node.wait_log("moq session ended + edge=true + revoked", 1);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -429,7 +429,7 @@ fn a_jwt_and_a_signed_url_open_a_stream_and_end_its_sessions_with_their_time() {
     let certificate = node.certificate();
     // On a busy machine it takes a while until all of them are in.
     let (jwt, query) = (sign("guest", &["--ttl", "10s"]), sign_url("10s"));
-    let ends = Instant::now() + Duration::from_secs(10);
+    let ends = clock::now() + Duration::from_secs(10);
     let urls = [
         format!("http://{}/live/room.flv?token={jwt}", node.at(1)),
         format!("http://{}/live/room.flv?{query}", node.at(1)),
@@ -443,9 +443,9 @@ fn a_jwt_and_a_signed_url_open_a_stream_and_end_its_sessions_with_their_time() {
     node.wait_log("moq session began", 1);
     node.wait_log("viewer left + expired", 5);
     node.wait_log("moq session ended + expired", 1);
-    let late = Instant::now().saturating_duration_since(ends);
+    let late = clock::now().saturating_duration_since(ends);
     assert!(late < Duration::from_secs(2), "{late:?}");
-    assert!(Instant::now() + Duration::from_secs(2) > ends, "ended before their time");
+    assert!(clock::now() + Duration::from_secs(2) > ends, "ended before their time");
     for url in &urls[..4] {
         assert!(!run(10, hawker().args(["watch", url, "--secs", "1"])).status.success(), "let in again: {url}");
     }

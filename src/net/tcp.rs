@@ -159,10 +159,10 @@ mod tests {
     async fn whoever_is_accepted_can_t_hold_much_nor_vanish_unnoticed() {
         let listener = listen("test", loopback(), 1).expect("free port").pop().expect("one");
         let address = listener.local_addr().expect("bound");
-        let (accepted, mut sockets) = tokio::sync::mpsc::unbounded_channel();
+        let (accepted, mut sockets) = tokio::sync::mpsc::channel(1);
         let accepting = accept(listener, Descriptors::shared(), CancellationToken::new(), move |stream, _| {
             let accepted = accepted.clone();
-            async move { drop(accepted.send(stream)) }
+            async move { drop(accepted.send(stream).await) }
         });
         let _peer = TcpStream::connect(address).await.expect("connects");
         let stream = tokio::select! {

@@ -323,7 +323,7 @@ mod tests {
         assert!(identity.server(&["h3"]).is_ok());
         assert!(matches!(Trust::from_authorities(&chain), Ok(Trust::Roots(_))));
         assert!(identity.tcp_server(&["http/1.1"]).is_ok());
-        let error = Identity::load(&key, &key).err().expect("no certificate there").to_string();
+        let error = Identity::load(&key, &key).map(drop).expect_err("no certificate there").to_string();
         assert!(error.contains("key.pem") && error.contains("no certificate"), "{error}");
     }
 

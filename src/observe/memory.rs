@@ -38,15 +38,6 @@ pub fn pressure() -> Pressure {
     LEVELS.iter().map(|(_, pressure)| *pressure).find(|pressure| *pressure as u8 == level).unwrap_or(Pressure::None)
 }
 
-/// What the process may have: what its control group may, or four fifths of the machine's. `None` if that can't be
-/// told.
-pub fn available() -> Option<u64> {
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    let machine = kibibytes("/proc/meminfo", "MemTotal:").map(|bytes| bytes / 5 * 4);
-    group.into_iter().chain(machine).min()
-}
-
 /// Looks at the process's memory each second, for good, and says when the pressure changes.
 pub async fn watch(bytes_max: u64, metrics: std::sync::Arc<Metrics>) {
     metrics.memory_max_bytes.set(i64::try_from(bytes_max).unwrap_or(i64::MAX));
@@ -115,6 +106,6 @@ mod tests {
     #[test]
     fn this_process_has_some_of_what_there_is() {
         let here = kibibytes("/proc/self/status", "VmRSS:").expect("on Linux");
-        assert!((1..available().expect("on Linux")).contains(&here));
+        assert!((1..kibibytes("/proc/meminfo", "MemTotal:").expect("on Linux")).contains(&here));
     }
 }

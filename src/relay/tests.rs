@@ -4,7 +4,7 @@ mod simulation;
 mod stalls;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
@@ -517,10 +517,10 @@ impl Link {
             let (mut clients, mut up) = (HashMap::<_, Arc<UdpSocket>>::new(), [0; 2048]);
             loop {
                 let (len, client) = outer.recv_from(&mut up).await.expect("received");
-                if !clients.contains_key(&client) {
+                if let Entry::Vacant(newcomer) = clients.entry(client) {
                     let inner = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.expect("a port"));
                     inner.connect(server).await.expect("connected");
-                    clients.insert(client, inner.clone());
+                    newcomer.insert(inner.clone());
                     let (outer, is_cut) = (outer.clone(), is_cut.clone());
                     task::spawn("link", async move {
                         let mut down = [0; 2048];

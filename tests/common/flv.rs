@@ -87,7 +87,7 @@ impl FlvViewer {
         thread::spawn(move || {
             let ended = read(&url, receive_bytes, |change| {
                 while is_held.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(5));
+                    thread::park_timeout(Duration::from_millis(5));
                 }
                 change(&mut shared.0.lock().unwrap_or_else(PoisonError::into_inner));
                 shared.1.notify_all();

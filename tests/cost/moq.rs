@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hawker::{limits, proto::moq::lite05::ALPN};
+use hawker::{limits, proto::moq::lite05::ALPN, task};
 use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
@@ -74,7 +74,7 @@ fn strangers() {
                 let uni = connection.open_uni().await.expect("within the bound");
                 let (bi, _recv) = connection.open_bi().await.expect("within the bound");
                 for (mut stream, bytes) in [(uni, 16_000), (bi, 64 * 1024)] {
-                    tokio::spawn(async move {
+                    task::spawn("peer", async move {
                         // SETUP, of 16,383 bytes by its varint, which doesn't end; requests as long as they may be.
                         let mut bytes = vec![0; bytes];
                         bytes[..3].copy_from_slice(&[1, 0x7f, 0xff]);

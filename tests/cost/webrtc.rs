@@ -34,7 +34,7 @@ fn a_webrtc_peer_that_never_connects_costs_little_and_is_gone_in_time() {
     begin(to, &identity, 999, true);
     let cost = Cost::of("WHIP, a body that doesn't end");
     let whole = limits::SDP_BYTES_MAX;
-    let slow: Vec<_> = (0..PEERS).map(|n| unfinished(connect(to, n), &head(whole), whole - 1)).collect();
+    let slow: Vec<_> = (0..PEERS).map(|n| unfinished(connect(to, n), head(whole), whole - 1)).collect();
     cost.each(PEERS, whole - 1..=POST_BYTES_MAX);
     cost.gone(slow, limits::WEBRTC_BODY_TIMEOUT);
 

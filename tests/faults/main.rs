@@ -1,8 +1,8 @@
 //! What must survive, as tests: each is one fault, seeded by `FAULT_SEED` where chance plays a part.
 
+mod bytes;
 #[path = "../common/mod.rs"]
 mod common;
-mod bytes;
 mod floods;
 mod hooks;
 mod lifecycle;

@@ -6,10 +6,10 @@ mod measured;
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use hawker::limits::VIEWER_STALL_TIMEOUT;
+use hawker::{clock, limits::VIEWER_STALL_TIMEOUT};
 use serde_json::json;
 use socket2::SockRef;
 
@@ -68,18 +68,18 @@ fn f5_a_viewer_who_takes_nothing_is_dropped_after_ten_seconds_and_one_who_takes_
     let _publisher = publish(&cluster, 40);
     let mut little = request(&cluster);
     let nothing = request(&cluster);
-    let began = Instant::now();
+    let began = clock::now();
     let dropped = || origin.stderr.all().iter().any(|line| line.contains("reason=\"stalled\""));
     while !dropped() {
         // Of 500 KB a second.
         little.read_exact(&mut [0; 16 * 1024]).expect("not dropped");
         assert!(began.elapsed() < VIEWER_STALL_TIMEOUT * 2, "who takes nothing was not dropped");
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::park_timeout(Duration::from_millis(500));
     }
     assert!(began.elapsed() >= VIEWER_STALL_TIMEOUT, "dropped after {:?}", began.elapsed());
     for _ in 0..4 {
         little.read_exact(&mut [0; 16 * 1024]).expect("not dropped");
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::park_timeout(Duration::from_millis(500));
     }
     assert_eq!(cluster.metric("origin", "hawker_sessions_total{protocol=\"flv\",reason=\"stalled\"}"), 1.0);
     assert_eq!(cluster.metric("origin", "hawker_viewers{protocol=\"flv\"}"), 1.0);

@@ -227,12 +227,12 @@ fn what_is_remembered_is_told_to_other_nodes_and_to_no_reader_here() {
     ring.remember(Event(2), 0);
     let mut cursor = ring.cursor(Some(1000));
     ring.push(Head(1), 1);
-    push(&ring, [Start(1), Event(3), Follow(2)]);
+    push(&ring, [Start(1), Follow(2), Event(3)]);
     assert_eq!(
         drain(&mut cursor),
         [Read::Entry { entry: Head(1), group: 1 }]
             .into_iter()
-            .chain(entries([Start(1), Event(3), Follow(2)]))
+            .chain(entries([Start(1), Follow(2), Event(3)]))
             .collect::<Vec<_>>()
     );
     push(&ring, [Follow(3), Start(4), Start(90)]);

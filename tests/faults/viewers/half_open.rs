@@ -1,6 +1,8 @@
 //! Peers who vanish without a word: their host's link is cut, in network namespaces of the test's own.
 
-use std::{fs, process::Command, time::Instant};
+use std::{fs, process::Command};
+
+use hawker::clock;
 
 use super::STREAM;
 use crate::common::{Cluster, Process, hawker, run, run_ok};
@@ -97,7 +99,7 @@ fn f10_peers_who_vanish_without_a_word_are_missed() {
     assert_eq!(lines("viewer left") + lines("publisher gone"), 0);
 
     hosts.cut();
-    let cut = Instant::now();
+    let cut = clock::now();
     wait("reason=\"stalled\"", 2);
     let sending_s = cut.elapsed().as_secs_f32();
     wait("publisher gone", 1);

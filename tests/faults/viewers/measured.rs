@@ -84,7 +84,7 @@ impl Beside {
         beside.push(window(4));
         let rss_after = rss_kib(&origin);
         slow.kill();
-        thread::sleep(Duration::from_millis(500));
+        thread::park_timeout(Duration::from_millis(500));
         alone.push(window(3));
 
         let report: Report = serde_json::from_str(&healthy.join().unwrap()).unwrap();
@@ -126,7 +126,7 @@ type Window = (i64, i64);
 
 fn window(secs: u64) -> Window {
     let from = clock::unix_ms();
-    thread::sleep(Duration::from_secs(secs));
+    thread::park_timeout(Duration::from_secs(secs));
     (from, clock::unix_ms())
 }
 
@@ -147,7 +147,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
         if is_so() {
             return;
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::park_timeout(Duration::from_millis(50));
     }
     panic!("never: {what}");
 }

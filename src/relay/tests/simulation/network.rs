@@ -162,10 +162,12 @@ struct Socket {
 #[derive(Default)]
 struct Inbox(Mutex<Arrivals>);
 
+/// When, the how manieth, from where, what.
+type Arrival = (Instant, u64, SocketAddr, Vec<u8>);
+
 #[derive(Default)]
 struct Arrivals {
-    /// When, the how manieth, from where, what.
-    due: BinaryHeap<Reverse<(Instant, u64, SocketAddr, Vec<u8>)>>,
+    due: BinaryHeap<Reverse<Arrival>>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     reader: Option<Waker>,
 }
