@@ -656,6 +656,28 @@ impl Watch {
 }
 
 #[tokio::test]
+async fn a_server_that_lets_in_and_hangs_up_is_dialled_after_ever_longer_pauses() {
+    let identity = Identity::development().expect("an identity");
+    let config = server_config(&identity, None).expect("a configuration");
+    let server = quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).expect("a port");
+    let url = format!("moqt://{}/?token=edge", server.local_addr().expect("bound")).parse().expect("a URL");
+    let edge = Node::new();
+    let upstream = Upstream::new(edge.relay.clone(), vec![url], Trust::Pinned(vec![identity.fingerprint()]));
+    task::spawn("upstream", upstream.run(edge.stop.clone()));
+    let mut dials = 0;
+    let dialled = async {
+        while let Some(incoming) = server.accept().await {
+            let session = incoming.await.expect("a session");
+            let _setup = session.accept_uni().await.expect("its setup");
+            dials += 1;
+            session.close(0_u8.into(), b"an edge needs a certificate here");
+        }
+    };
+    timeout(Duration::from_secs(2), dialled).await.expect_err("it goes on");
+    assert!((3..=8).contains(&dials), "{dials} dials in 2 s");
+}
+
+#[tokio::test]
 async fn an_upstream_that_could_not_be_read_is_tried_again() {
     let origin = Node::new();
     let edge = origin.edge_of();

@@ -7,6 +7,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::mpsc, time::Interval};
 use url::Url;
 
+use super::PROOF_TIME;
 use crate::{
     clock::{self, Instant},
     limits::MOQ_UPSTREAM_RECEIVE_WINDOW_BYTES,
@@ -50,6 +51,7 @@ pub(super) enum News {
 struct Session {
     client: Arc<Client>,
     announced: Announced,
+    began: Instant,
     leaving: bool,
     silent: bool,
     /// Datagrams at the last look that found new ones, and when that was.
@@ -82,7 +84,6 @@ impl Contact {
                     match dialled {
                         Ok((client, announced)) => {
                             tracing::info!(%server, "upstream session began");
-                            backoff = Backoff::default();
                             let client = Arc::new(client);
                             session = Some(Session::new(client.clone(), announced));
                             News::Up(client)
@@ -94,15 +95,20 @@ impl Contact {
                         }
                     }
                 }
-                change = follow(&mut session) => match change {
-                    Change::News(news) => news,
-                    Change::Ended(reason) => {
-                        tracing::info!(%server, %reason, "upstream session ended");
-                        session = None;
-                        self.relay.metrics.upstream_reconnects.inc();
-                        News::Down
+                change = follow(&mut session) => {
+                    if session.as_ref().is_some_and(Session::is_proven) {
+                        backoff = Backoff::default();
                     }
-                },
+                    match change {
+                        Change::News(news) => news,
+                        Change::Ended(reason) => {
+                            tracing::info!(%server, %reason, "upstream session ended");
+                            session = None;
+                            self.relay.metrics.upstream_reconnects.inc();
+                            News::Down
+                        }
+                    }
+                }
             };
             match news {
                 News::Silent => tracing::warn!(%server, "upstream is silent"),
@@ -132,7 +138,12 @@ impl Session {
         let heard = (client.datagrams_received(), clock::now());
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self { client, announced, leaving: false, silent: false, heard, look }
+        Self { client, announced, began: heard.1, leaving: false, silent: false, heard, look }
+    }
+
+    /// It lasts: when it ends, that is no reason to wait before the next. A server that lets in and hangs up is.
+    fn is_proven(&self) -> bool {
+        self.began.elapsed() >= PROOF_TIME
     }
 
     /// What changes next. Cancel safe.
