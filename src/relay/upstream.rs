@@ -195,10 +195,15 @@ impl Upstream {
         });
     }
 
-    /// Nobody has the stream. A session that only asked us to go may send until its end.
+    /// Nobody has the stream. A session that only asked us to go, and has a successor, may send until its end; one
+    /// that has the stream from us, or from nobody, may not: two nodes would keep it from each other for ever.
     fn lose(&mut self, name: &StreamName) {
         let Some(mirrored) = self.mirrors.get_mut(name) else { return };
-        mirrored.routes.send_if_modified(|route| route.take_if(|route| route.client.is_closed()).is_some());
+        let current = mirrored.server.and_then(|server| Some(&self.sessions.get(server)?.as_ref()?.client));
+        let is_over = |route: &mut Route| {
+            route.client.is_closed() || current.is_some_and(|client| Arc::ptr_eq(client, &route.client))
+        };
+        mirrored.routes.send_if_modified(|route| route.take_if(is_over).is_some());
         if mirrored.routes.borrow().is_none() {
             mirrored.server = None;
             mirrored.lost.get_or_insert_with(clock::now);

@@ -151,7 +151,7 @@ async fn nodes_that_are_each_others_upstreams_pass_streams_on_and_never_round() 
             world.start(Plan { upstreams, listen: Some(addresses[n]), ..Plan::default() })
         })
         .collect();
-    let _anchor = Anchor::new(&[&ring[0]], 2000);
+    let anchor = Anchor::new(&[&ring[0]], 2000);
     wait("the announcement", || ring.iter().all(|node| node.hub.is_announced(&room()))).await;
     let watchers: Vec<_> = ring.iter().map(Node::watch).collect();
     flows(&watchers, 40).await;
@@ -160,6 +160,11 @@ async fn nodes_that_are_each_others_upstreams_pass_streams_on_and_never_round() 
     }
     let total = || ring.iter().map(Node::viewers).sum::<usize>();
     wait("each other node to pull it once", || total() == watchers.len() + 2).await;
+    anchor.unpublish().await;
+    for watcher in &watchers {
+        watcher.wait("the end", |seen| seen.ended).await;
+    }
+    assert!(ring.iter().all(|node| !node.hub.is_announced(&room())), "nobody has it from another one");
 }
 
 #[tokio::test]

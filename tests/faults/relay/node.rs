@@ -96,7 +96,8 @@ impl World {
     }
 
     pub(super) fn start(&self, plan: Plan) -> Node {
-        let settings = Settings { linger: Duration::from_millis(300), ..Settings::default() };
+        let (linger, reconnect_window) = (Duration::from_millis(300), Duration::from_secs(5));
+        let settings = Settings { linger, reconnect_window, ..Settings::default() };
         let origin = (plan.upstreams.is_empty() || plan.listen.is_some()).then(Origin::in_memory);
         let keys = Arc::new(ArcSwap::from_pointee(Keys::from(Signer::from_seed(&[7; 32]).public())));
         let proof = if plan.edge_ca.is_some() { EdgeProof::Certificate } else { EdgeProof::Token };
@@ -282,13 +283,16 @@ pub(super) async fn wait(what: &str, done: impl Fn() -> bool) {
 
 /// Publishes numbered pictures and sounds to some nodes at once, until dropped.
 pub(super) struct Anchor {
-    _pushing: AbortOnDropHandle<()>,
+    done: CancellationToken,
+    pushing: AbortOnDropHandle<()>,
 }
 
 impl Anchor {
     /// `bytes` a picture; keyframes have four times as many.
     pub(super) fn new(nodes: &[&Node], bytes: usize) -> Self {
         let mut publishers: Vec<Publisher> = nodes.iter().map(|node| node.hub.publish(&room()).unwrap()).collect();
+        let done = CancellationToken::new();
+        let is_done = done.clone();
         let pushing = task::spawn("anchor", async move {
             let description = Bytes::from_static(&[1, 0x42, 0xc0, 0x1f, 0xff]);
             let video = VideoConfig { codec: Codec::Avc, description, width: 64, height: 36 };
@@ -298,7 +302,9 @@ impl Anchor {
             publishers.iter_mut().for_each(|publisher| publisher.set_tracks(tracks.clone()).unwrap());
             let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
             for number in 0.. {
-                tick.tick().await;
+                if is_done.run_until_cancelled(tick.tick()).await.is_none() {
+                    return publishers.into_iter().for_each(Publisher::end);
+                }
                 let keyframe = number % RATE == 0;
                 let dts_us = i64::try_from(number * 1_000_000 / RATE).unwrap();
                 let size = if keyframe { 4 * bytes } else { bytes };
@@ -310,7 +316,13 @@ impl Anchor {
                 }
             }
         });
-        Self { _pushing: AbortOnDropHandle::new(pushing) }
+        Self { done, pushing: AbortOnDropHandle::new(pushing) }
+    }
+
+    /// Says that it is done.
+    pub(super) async fn unpublish(self) {
+        self.done.cancel();
+        self.pushing.await.unwrap();
     }
 }
 
