@@ -76,7 +76,7 @@ pub trait Access: Send + Sync + 'static {
     fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool;
     /// What an edge with this token is granted; `None` if it is no edge's.
     fn edge(&self, token: &str) -> Option<Grant>;
-    /// Is anybody let in at all? Not on a node that stands by.
+    /// Are viewers and publishers let in at all? Not on a node that stands by; edges may wait there.
     fn is_open(&self) -> bool {
         true
     }

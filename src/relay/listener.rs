@@ -91,10 +91,6 @@ impl Listener {
             let _ = incoming.retry();
             return;
         }
-        if !self.relay.access.is_open() {
-            incoming.refuse();
-            return;
-        }
         let place = pending.admit(incoming.remote_address().ip());
         let Some(place) = place.filter(|_| self.endpoint.open_connections() < MOQ_SESSIONS_MAX) else {
             self.relay.metrics.refused("moq_pending");

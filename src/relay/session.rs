@@ -168,6 +168,11 @@ pub(super) async fn run(relay: Arc<Relay>, session: Session, peering: Peering, p
         session.close(session_code::UNAUTHORIZED, b"an edge needs a certificate here");
         return;
     }
+    // Edges wait here for what is announced once this node serves; viewers have somewhere to go.
+    if !edge && !relay.access.is_open() {
+        session.close(session_code::GOAWAY_TIMEOUT, b"this node stands by");
+        return;
+    }
     raise_limits(&session, edge);
     drop(place);
     let _present = (!edge).then(|| relay.metrics.viewer(Protocol::Moq));

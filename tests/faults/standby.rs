@@ -12,7 +12,7 @@ const STREAM: &str = "streams/live/room";
 
 /// From the kill to the next picture at a viewer of the edge. 3 s are promised; a machine that compiles beside it
 /// is slower.
-const GAP_MAX: Duration = Duration::from_secs(6);
+const GAP_MAX: Duration = Duration::from_secs(4);
 
 /// The nodes' places in the cluster.
 const A: &str = "origin";
