@@ -191,6 +191,7 @@ impl Journal {
     /// his own. Documents are taken of these kinds.
     pub async fn import(&self, copy: Copy, keys: &Keys, kinds: &[&'static str]) -> Result<Heads, NotCopied> {
         let (term, hello) = (copy.term, copy.hello);
+        let part = if copy.whole { Part::StandsBy } else { Part::Deposed };
         let known = self.standing.term();
         if term < known || self.standing.serves() && term == known {
             return Err(NotCopied::Serves(known));
@@ -198,8 +199,8 @@ impl Journal {
         let mut batch = copy.into_batch(keys, kinds)?;
         self.standing.hear();
         let away = |error: JournalError| NotCopied::Away(error.to_string());
-        if !self.standing.is(Part::StandsBy, term) {
-            batch.part = Some((Part::StandsBy, term));
+        if !self.standing.is(part, term) {
+            batch.part = Some((part, term));
             self.standing.set(Part::Deposed, term);
         }
         let becomes = batch.part;

@@ -38,6 +38,8 @@ pub struct Copy {
     pub term: u64,
     /// Asks how far the other's copy goes.
     pub hello: bool,
+    /// With it the other has all that was acknowledged, and may take over.
+    pub whole: bool,
     /// Events, and whether they wait to enter the line.
     pub events: Vec<(bool, Box<RawValue>)>,
     /// Source and seq of those that have entered it since.
@@ -260,7 +262,8 @@ impl Copying {
         }
         self.poll_hello(store);
         if matches!(self.link, Link::Behind(_) | Link::Together) {
-            let mut copy = Copy { term: self.standing.term(), ..Copy::default() };
+            let whole = matches!(self.link, Link::Together);
+            let mut copy = Copy { term: self.standing.term(), whole, ..Copy::default() };
             batches.iter().zip(&results).filter(|(_, result)| result.is_ok()).for_each(|(batch, _)| copy.add(batch));
             copy.settled.extend(settled.iter().map(|(source, seq)| (source.as_str().to_owned(), *seq)));
             // Also with nothing in it: it says that this node lives.
@@ -335,17 +338,17 @@ impl Copying {
             Ok(lacking) => lacking,
             Err(error) => return tracing::warn!(%error, "the standby is not given what it lacks"),
         };
-        let mut copy = Copy { term: self.standing.term(), ..Copy::default() };
+        let whole = lacking.is_empty();
+        let mut copy = Copy { term: self.standing.term(), whole, ..Copy::default() };
         for (source, seq, pending, json) in &lacking {
             heads.insert(source.as_str().to_owned(), *seq);
             copy.events.extend(raw(json).map(|json| (*pending, json)));
         }
-        if lacking.is_empty() {
+        let sent = self.replica.send(copy).await;
+        if whole && sent.is_ok() {
             tracing::info!("the standby has all events");
             self.link = Link::Together;
-            return;
         }
-        let sent = self.replica.send(copy).await;
         self.handle_sent(store, sent.map(drop));
     }
 }

@@ -33,16 +33,25 @@ fn event(seq: u64) -> Arc<Event> {
     signed_by(&signer(), seq)
 }
 
-/// A node's journal in memory of the process: another one's copies come straight to it.
-#[derive(Default)]
+/// The way to another node's journal in this process.
 struct Wire {
     to: Mutex<Weak<Journal>>,
     is_cut: Mutex<bool>,
+    /// Then it is cut as well.
+    copies_left: Mutex<usize>,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self { to: Mutex::default(), is_cut: Mutex::default(), copies_left: Mutex::new(usize::MAX) }
+    }
 }
 
 impl Replica for Arc<Wire> {
     fn send(&self, copy: Copy) -> BoxFuture<'static, Result<Heads, NotCopied>> {
-        let to = self.to.lock().upgrade().filter(|_| !*self.is_cut.lock());
+        let mut left = self.copies_left.lock();
+        let to = self.to.lock().upgrade().filter(|_| !*self.is_cut.lock() && *left > 0);
+        *left = left.saturating_sub(usize::from(to.is_some()));
         // As it goes over the network.
         let text = serde_json::to_string(&copy).expect("plain data");
         async move {
@@ -127,6 +136,25 @@ async fn who_was_away_is_given_what_it_lacks() {
 }
 
 #[tokio::test]
+async fn who_lacks_some_of_it_does_not_take_over() {
+    let (first, second) = (node(false, false), node(true, false));
+    first.journal.standing().comes_to_serve().await;
+    first.journal.commit((1..2000).map(event).collect(), vec![]).await.expect("alone");
+    *first.wire.copies_left.lock() = 3;
+    *first.wire.to.lock() = Arc::downgrade(&second.journal);
+    until(|| *first.wire.copies_left.lock() == 0 && !seqs(&second).is_empty()).await;
+    assert!((1..1999).contains(&seqs(&second).len()), "some of it came, and then the first died");
+    tokio::time::sleep(limits::STANDBY_SILENCE).await;
+    assert!(!second.journal.standing().may_take_over());
+    assert_eq!(second.journal.take_over().await, Ok(false));
+    *first.wire.copies_left.lock() = usize::MAX;
+    until(|| first.gauge.get() == 1).await;
+    *first.wire.is_cut.lock() = true;
+    until(|| second.journal.standing().may_take_over()).await;
+    assert_eq!(seqs(&second).len(), 1999);
+}
+
+#[tokio::test]
 async fn who_takes_over_is_the_one_and_the_old_one_has_to_learn() {
     let (first, second) = pair().await;
     first.journal.commit(vec![event(1)], vec![]).await.expect("room");
@@ -165,7 +193,7 @@ async fn one_that_must_not_be_alone_takes_nothing_alone() {
 async fn a_copy_is_of_a_known_signer_room_and_kind() {
     let (standby, keys) = (node(true, false).journal, keys());
     let copy = |more: Value| {
-        let mut copy = json!({"term": 5, "hello": false, "events": [], "settled": [], "reserved": [], "documents": []});
+        let mut copy = json!({"term": 5, "hello": false, "whole": true, "events": [], "settled": [], "reserved": [], "documents": []});
         copy.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let copy: Copy = serde_json::from_str(&copy.to_string()).expect("a copy");
         standby.import(copy, &keys, &["rundown"]).map(|taken| taken.map(drop))
