@@ -169,7 +169,7 @@ impl Journal {
         events: Vec<Arc<Event>>,
         documents: Vec<(DocumentKey, Option<Bytes>)>,
     ) -> Result<(), JournalError> {
-        self.submit(Batch { events, documents, ..Batch::default() }).await
+        self.submit_own(Batch { events, documents, ..Batch::default() }).await
     }
 
     /// The event has entered the line, so it need not fire again after a restart. Becomes durable when
@@ -228,7 +228,7 @@ impl Journal {
 
     /// No seq up to `seq` will be given out again, after any restart.
     pub async fn reserve(&self, source: &StreamName, seq: u64) -> Result<(), JournalError> {
-        self.submit(Batch { reserved: vec![(source.clone(), seq)], ..Batch::default() }).await
+        self.submit_own(Batch { reserved: vec![(source.clone(), seq)], ..Batch::default() }).await
     }
 
     /// What the room of `source` needs to go on.
@@ -289,6 +289,12 @@ impl Journal {
             return Ok(());
         }
         self.submit(Batch { dropped, over, ..Batch::default() }).await
+    }
+
+    /// What this node says itself. Another one may have deposed it while it was written.
+    async fn submit_own(&self, batch: Batch) -> Result<(), JournalError> {
+        self.submit(batch).await?;
+        if self.standing.serves() { Ok(()) } else { Err(JournalError::Storage("another node serves".into())) }
     }
 
     async fn submit(&self, batch: Batch) -> Result<(), JournalError> {

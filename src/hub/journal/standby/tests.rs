@@ -209,5 +209,6 @@ async fn a_copy_is_of_a_known_signer_room_and_kind() {
         assert!(matches!(copy(bad.clone()).await, Err(NotCopied::Bad(_))), "{bad}");
     }
     copy(json!({"events": [[true, json(&event(1))]]})).await.expect("taken");
+    standby.commit(vec![event(2)], vec![]).await.expect_err("another node serves");
     assert_eq!(copy(json!({"term": 4})).await, Err(NotCopied::Serves(5)), "an older reign");
 }
