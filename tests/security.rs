@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Ports, Process, SDP, hawker, publish_whip, run, run_ok, text};
+use common::{Ports, Process, SDP, connect_from, hawker, publish_whip, run, run_ok, text};
 use hawker::{
     clock,
     config::TokenRole,
@@ -153,11 +153,7 @@ fn serve(dir: &Path) -> Process {
 fn connect(to: SocketAddr) -> TcpStream {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let from = SocketAddr::from(([127, 77, high, low], 0));
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    let stream: TcpStream = socket.into();
+    let stream = connect_from([127, 77, high, low], to);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
 }

@@ -19,6 +19,7 @@ debian=(gcc libc6-dev cmake)
 [[ ${1:-} != fuzz ]] || debian+=(g++)
 [[ -n ${1:-} ]] || debian+=(
     curl
+    iproute2
     ffmpeg rtmpdump
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav

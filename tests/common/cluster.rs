@@ -1,6 +1,6 @@
 //! `hawker serve` as an operator runs it: an origin and edges, each a process with a configuration of its own.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use hawker::{
     media::{Keys, Signer},
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{
     api::Api,
     dev::Ports,
+    flv::FlvViewer,
     process::{Process, run, run_ok, text},
 };
 
@@ -44,6 +45,13 @@ impl Cluster {
         fs::write(cluster.path().join("event-keys.json"), cluster.event_keys().to_jwks()).unwrap();
         cluster.configure_origin("");
         ["edge", "edge-2"].into_iter().for_each(|edge| cluster.configure_edge(edge));
+        cluster
+    }
+
+    /// Its origin's viewers need no token.
+    pub(crate) fn open() -> Self {
+        let cluster = Self::new();
+        cluster.configure_origin("[auth]\nplay = 'anyone'");
         cluster
     }
 
@@ -150,6 +158,18 @@ impl Cluster {
     /// Publishes the built-in clip until dropped.
     pub(crate) fn push(&self, stream: &str) -> Process {
         Process::spawn(hawker().args(["push", "--sample", &self.publish_url(stream)]))
+    }
+
+    /// Publishes the built-in clip, and a healthy viewer sees it, who must not notice what goes on.
+    pub(crate) fn push_and_watch(&self, stream: &str) -> (Process, FlvViewer) {
+        let (push, viewer) = (self.push(stream), FlvViewer::watch(&self.flv_url("origin", stream)));
+        viewer.wait_frames(1);
+        (push, viewer)
+    }
+
+    /// Where the origin listens to publishers and viewers: RTMP and HTTP.
+    pub(crate) fn doors(&self) -> [SocketAddr; 2] {
+        [0, 1].map(|place| SocketAddr::from(([127, 0, 0, 1], self.port("origin") + place)))
     }
 
     pub(crate) fn flv_url(&self, node: &str, stream: &str) -> String {

@@ -143,6 +143,12 @@ impl FlvViewer {
         self.wait("more frames", |seen| (seen.frames >= before + count).then_some(()));
     }
 
+    /// Waits for more pictures, all on this connection.
+    pub(crate) fn goes_on(&self) {
+        let before = self.look(|seen| seen.frames);
+        self.wait("more pictures", |seen| (seen.frames > before + 10 && seen.ended.is_none()).then_some(()));
+    }
+
     /// How often the event of this id has come: as it happens, and in snapshots.
     pub(crate) fn count(&self, id: &str) -> (usize, usize) {
         self.look(|seen| {

@@ -4,6 +4,7 @@
 
 mod anchor;
 mod api;
+mod authority;
 mod backend;
 mod cluster;
 mod dev;
@@ -12,11 +13,14 @@ mod link;
 mod peers;
 mod process;
 mod seen;
+mod strangers;
 mod viewer;
+mod wait;
 mod webrtc;
 
 pub(crate) use anchor::Anchor;
 pub(crate) use api::{Api, Reply};
+pub(crate) use authority::Authority;
 pub(crate) use backend::{Backend, Mood};
 pub(crate) use cluster::{Cluster, hawker, status};
 pub(crate) use dev::{Dev, Node, Ports};
@@ -27,5 +31,7 @@ pub(crate) use peers::{
 };
 pub(crate) use process::{Process, run, run_ok, text};
 pub(crate) use seen::{Peer, Picture, assert_each_once, beeps, frame_0_us, lags_ms, pictures};
+pub(crate) use strangers::{connect_from, is_closed, source};
 pub(crate) use viewer::{Kind, Packet, Viewer, assert_even};
+pub(crate) use wait::{fault_seed, wait_until};
 pub(crate) use webrtc::{Answer, End, PUBLISH_KEY, Player, SDP, WebRtcNode};

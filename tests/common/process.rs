@@ -44,6 +44,13 @@ impl Process {
         children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it runs")
     }
 
+    /// What it has in memory, bytes.
+    pub(crate) fn rss(&self) -> usize {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap();
+        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap();
+        pages * 4096
+    }
+
     /// SIGSTOP: it does nothing more, and its sockets stay.
     pub(crate) fn stop(&self) {
         Command::new("kill").args(["-STOP", &self.pid().to_string()]).status().unwrap();

@@ -134,12 +134,7 @@ pub(crate) const SDP: &str = "application/sdp";
 fn connect(from: Option<&str>, to: SocketAddr) -> TcpStream {
     let stream = match from {
         None => TcpStream::connect(to).unwrap(),
-        Some(from) => {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
-            socket.connect(&to.into()).unwrap();
-            socket.into()
-        }
+        Some(from) => super::strangers::connect_from(from.parse::<std::net::IpAddr>().unwrap(), to),
     };
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     stream

@@ -3,10 +3,9 @@
 use std::{fs, process::Command, time::Duration};
 
 use aws_lc_rs::hmac;
-use hawker::clock;
 use serde_json::{Value, json};
 
-use crate::common::{Backend, Cluster, FlvViewer, Mood, hawker, run, text};
+use crate::common::{Backend, Cluster, FlvViewer, Mood, hawker, run, text, wait_until};
 
 const ROOM: &str = "live/room";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -67,12 +66,6 @@ fn curl(args: &[&str]) -> (u16, Duration) {
     (status.parse().unwrap(), Duration::from_secs_f64(took.parse().unwrap()))
 }
 
-/// Resident bytes of a process.
-fn resident(pid: u32) -> u64 {
-    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
 #[test]
 fn f18_a_backend_that_is_down_slow_or_lying_lets_nobody_new_in_and_puts_nobody_out() {
     let shop = Shop::open("decide = ['publish', 'play']\ntimeout_ms = 1000", "");
@@ -80,7 +73,7 @@ fn f18_a_backend_that_is_down_slow_or_lying_lets_nobody_new_in_and_puts_nobody_o
     let _anchor = shop.cluster.push(ROOM);
     let viewer = FlvViewer::watch(&shop.cluster.flv_url("origin", ROOM));
     viewer.wait_frames(1);
-    let before = resident(origin.pid());
+    let before = origin.rss();
 
     shop.backend.set(Mood::Unwilling);
     assert_eq!((shop.play().0, shop.publish().0), (403, 403), "a no is another answer than none");
@@ -104,14 +97,11 @@ fn f18_a_backend_that_is_down_slow_or_lying_lets_nobody_new_in_and_puts_nobody_o
     origin.stderr.wait_line("the hook is left alone");
 
     viewer.wait_frames(25);
-    let grown = resident(origin.pid()).saturating_sub(before);
+    let grown = origin.rss().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
 
     shop.backend.come_back();
-    let back = clock::now();
-    while shop.play().0 != 200 {
-        assert!(back.elapsed() < Duration::from_secs(8), "the backend is back, and nobody gets in");
-    }
+    wait_until("the backend is back, and somebody gets in", Duration::from_secs(8), || shop.play().0 == 200);
     assert_eq!(shop.metric("hawker_hook_breaker_open"), 0.0);
     assert_eq!(viewer.look(|seen| seen.ended.clone()), None);
 }

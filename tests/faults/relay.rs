@@ -3,26 +3,14 @@
 mod links;
 mod node;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
-use hawker::{hub::At, net::tls::Identity};
+use hawker::hub::At;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
 use self::node::{Anchor, Node, Plan, ROOM, Watcher, World, room, wait};
-use crate::common::{Impairment, Link};
-
-/// Repeats the choices of a run.
-fn seed() -> u64 {
-    let seed = std::env::var("FAULT_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    eprintln!("FAULT_SEED={seed}");
-    seed
-}
+use crate::common::{Authority, Impairment, Link, fault_seed};
 
 /// Edges whose failover is measured at once.
 const EDGES: usize = 8;
@@ -59,7 +47,7 @@ async fn send_events(node: &Node, count: u64) -> Vec<u64> {
 
 #[tokio::test]
 async fn f3_edges_whose_upstream_falls_silent_go_on_from_the_next_and_miss_nothing() {
-    let (world, mut dice) = (World::new(), StdRng::seed_from_u64(seed()));
+    let (world, mut dice) = (World::new(), StdRng::seed_from_u64(fault_seed()));
     let first = world.origin();
     let second = world.edge(&[first.address]);
     let _anchor = Anchor::new(&[&first], 2000);
@@ -187,51 +175,16 @@ async fn a_thousand_viewers_of_streams_that_do_not_exist_put_nothing_on_the_link
     assert!(edge.hub.get(&"open/none-1".parse().unwrap()).is_none(), "and leave nothing behind");
 }
 
-/// An authority, and what it signs.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-    dir: PathBuf,
-}
-
-impl Authority {
-    fn new(dir: &Path, name: &str) -> Self {
-        let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(Vec::new()).unwrap());
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let dir = dir.join(name);
-        fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("ca.pem"), &pem).unwrap();
-        Self { issuer: Issuer::new(params, key), pem, dir }
-    }
-
-    /// The certificate of an edge, which is valid up to so many days from now.
-    fn edge(&self, days: i64) -> Identity {
-        let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(["edge".into()]).unwrap());
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let now = time::OffsetDateTime::from_unix_timestamp(hawker::clock::unix_ms() / 1000).unwrap();
-        (params.not_before, params.not_after) = (now - time::Duration::days(9), now + time::Duration::days(days));
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = [("edge.pem", certificate.pem()), ("edge-key.pem", key.serialize_pem())];
-        let [chain, key] = files.map(|(name, pem)| {
-            let path = self.dir.join(name);
-            fs::write(&path, pem).unwrap();
-            path
-        });
-        Identity::load(&chain, &key).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn edges_are_known_by_certificates_and_viewers_need_none() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
-    let (ours, other) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "other"));
-    assert_ne!(ours.pem, other.pem);
-    let origin = world.start(Plan { edge_ca: Some(ours.dir.join("ca.pem")), ..Plan::default() });
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let [good, wrong, old] = [ours.edge(dir.path(), 9), other.edge(dir.path(), 9), ours.edge(dir.path(), -1)];
+    let origin = world.start(Plan { edge_ca: Some(dir.path().join("ours.ca")), ..Plan::default() });
     let _anchor = Anchor::new(&[&origin], 2000);
     let edge = |shows| world.start(Plan { upstreams: vec![origin.address], shows, ..Plan::default() });
-    let refused = [edge(None), edge(Some(other.edge(9))), edge(Some(ours.edge(-1)))];
-    let known = edge(Some(ours.edge(9)));
+    let refused = [edge(None), edge(Some(wrong)), edge(Some(old))];
+    let known = edge(Some(good));
     wait("the announcement", || known.hub.is_announced(&room())).await;
     let watcher = known.watch();
     flows(std::slice::from_ref(&watcher), 30).await;

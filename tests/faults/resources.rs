@@ -2,20 +2,20 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
+    iter,
     net::{SocketAddr, TcpStream},
     process::Command,
-    thread,
     time::Duration,
 };
 
-use hawker::{clock, limits};
+use hawker::limits;
 use serde_json::json;
 
-use super::{
-    common::{Answer, Cluster, Process, hawker, status},
-    floods::{cluster, connect_from, goes_on, is_closed, ports, rss, source, watch},
-};
+use crate::common::{Answer, Cluster, Process, connect_from, hawker, is_closed, source, status, text, wait_until};
+
+/// In which a viewer has an answer, or sees that he gets none.
+const JOIN_MAX: Duration = Duration::from_secs(1);
 
 /// `hawker serve` for the origin, with so few descriptors.
 fn serve_with_descriptors(cluster: &Cluster, limit: u32) -> Process {
@@ -27,77 +27,83 @@ fn serve_with_descriptors(cluster: &Cluster, limit: u32) -> Process {
     process
 }
 
-/// A viewer who is served; `None` if he was not let in.
-fn join(http: SocketAddr) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect(http).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    stream.write_all(b"GET /live/room.flv HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+/// A viewer who is served.
+fn join(http: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(http)?;
+    stream.set_read_timeout(Some(JOIN_MAX)).unwrap();
+    stream.write_all(b"GET /live/room.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut head = [0; 12];
-    stream.read_exact(&mut head).ok()?;
-    head.ends_with(b"200").then_some(stream)
+    stream.read_exact(&mut head)?;
+    if head.ends_with(b"200") { Ok(stream) } else { Err(io::Error::other(text(&head))) }
+}
+
+/// True if the node closed it by itself: an answer that doesn't come in time is something else.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 #[test]
 fn f16_without_descriptors_sessions_journal_and_operators_go_on() {
-    let cluster = cluster();
+    let cluster = Cluster::open();
     let origin = serve_with_descriptors(&cluster, 160);
-    let (_push, viewer) = watch(&cluster);
-    let [_, http] = ports(&cluster);
-    let mut viewers: Vec<_> = std::iter::from_fn(|| join(http)).take(200).collect();
+    let (_push, viewer) = cluster.push_and_watch("live/room");
+    let [_, http] = cluster.doors();
+    let mut refused = None;
+    let joining = iter::from_fn(|| join(http).map_err(|error| refused = Some(error)).ok());
+    let mut viewers: Vec<_> = joining.take(200).collect();
+    assert!(refused.as_ref().is_some_and(is_end), "{refused:?}");
     assert!((20..160).contains(&viewers.len()), "{} viewers", viewers.len());
     origin.stderr.wait_line("no file descriptor is left");
     println!("{} viewers of 160 descriptors", viewers.len());
 
     for _ in 0..3 {
-        assert!(join(http).is_none(), "closed at once");
+        let refused = join(http).expect_err("there is no place");
+        assert!(is_end(&refused), "not closed at once: {refused}");
         assert_eq!(cluster.status("origin", "/readyz"), 200);
     }
     cluster.api().accept("streams/live/room", &json!({"type": "gift.send"}));
-    goes_on(&viewer);
+    viewer.goes_on();
 
     viewers.truncate(viewers.len() - 5);
-    let began = clock::now();
-    while join(http).is_none() {
-        assert!(began.elapsed() < Duration::from_secs(2), "nobody is let in");
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    println!("let in again after {} ms", began.elapsed().as_millis());
+    let took = wait_until("somebody is let in", JOIN_MAX * 2, || join(http).is_ok());
+    println!("let in again after {} ms", took.as_millis());
+    assert!(took <= JOIN_MAX * 2, "{took:?}");
     assert!(origin.stderr.all().iter().all(|line| !line.contains("accept paused")), "it never came to that");
 }
 
 #[test]
 fn f15_short_of_memory_nobody_new_is_let_in_and_who_is_there_stays() {
-    let cluster = cluster();
+    let cluster = Cluster::open();
     let needed = {
         let origin = cluster.serve("origin");
-        let _running = watch(&cluster);
-        rss(origin.pid())
+        let _running = cluster.push_and_watch("live/room");
+        origin.rss()
     };
     let memory_max = (needed / 2 * 3).max(64 << 20);
     let file = cluster.path().join("origin.toml");
     let config = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("memory_max = {memory_max}\n{config}")).unwrap();
     let origin = cluster.serve("origin");
-    let (_push, viewer) = watch(&cluster);
-    let [rtmp, http] = ports(&cluster);
+    let (_push, viewer) = cluster.push_and_watch("live/room");
+    let [rtmp, http] = cluster.doors();
     drop(join(http).expect("there is room"));
 
     // As much as strangers may cost, from nearly as many of them as there may be.
     let strangers: Vec<_> = (0..limits::PENDING_CONNECTIONS_MAX - 100).map(|n| greedy(rtmp, n)).collect();
     origin.stderr.wait_line("nor are further publishers let in");
-    println!("{} KiB of {}", rss(origin.pid()) >> 10, memory_max >> 10);
+    println!("{} KiB of {}", origin.rss() >> 10, memory_max >> 10);
     let mut refused = TcpStream::connect(http).unwrap();
     refused.write_all(b"GET /live/room.flv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let refused = Answer::read(&mut refused);
     assert_eq!(refused.status, 503, "{}", refused.body);
     let other = cluster.push("live/other");
     other.stderr.wait_line("no room");
-    goes_on(&viewer);
+    viewer.goes_on();
     let metrics = format!("http://127.0.0.1:{}/metrics", cluster.port("origin") + 2);
     assert_eq!(status(&metrics), 200);
 
     drop(strangers);
-    goes_on(&viewer);
+    viewer.goes_on();
 }
 
 /// A peer that keeps the node waiting for the end of three messages.

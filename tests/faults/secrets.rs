@@ -6,10 +6,7 @@ use std::{fs, io::Write, net::SocketAddr, process::Command, thread, time::Durati
 use hawker::proto::sdp::client;
 use serde_json::json;
 
-use super::{
-    common::{Answer, Cluster, End, FlvViewer, Process, SDP, hawker, run},
-    floods::{connect_from, source},
-};
+use crate::common::{Answer, Cluster, End, FlvViewer, Process, SDP, connect_from, hawker, run, source};
 
 /// What the cluster's nodes were given, and what strangers try.
 const SECRETS: [&str; 8] = [

@@ -13,7 +13,7 @@ use hawker::{clock, limits::VIEWER_STALL_TIMEOUT};
 use serde_json::json;
 use socket2::SockRef;
 
-use crate::common::{Cluster, FlvViewer, Process};
+use crate::common::{Cluster, FlvViewer, Process, wait_until};
 
 const STREAM: &str = "live/room";
 
@@ -22,7 +22,9 @@ fn publish(cluster: &Cluster, secs: u32) -> Process {
     let mut load = cluster.load();
     load.args(["--publish", &cluster.publish_url(STREAM), "--kbit-per-s", "4000", "--secs", &secs.to_string()]);
     let publisher = Process::spawn(&load);
-    while cluster.metric("origin", "hawker_publishers{protocol=\"rtmp\"}") < 1.0 {}
+    wait_until("the publisher is there", Duration::from_secs(10), || {
+        cluster.metric("origin", "hawker_publishers{protocol=\"rtmp\"}") >= 1.0
+    });
     publisher
 }
 
