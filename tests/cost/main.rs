@@ -51,10 +51,14 @@ fn server() -> Quiet {
 
 fn start() -> Addresses {
     let data = tempfile::tempdir().expect("a directory").keep();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::write(data.join("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(data.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
     let listeners = ["rtmp", "moq", "webrtc"].map(|name| format!("[{name}]\nlisten = '127.0.0.1:0'\n"));
     let (path, key) = (data.display(), Digest::of(KEY));
     let config = format!(
         "role = 'origin'\nshards = 1\ndata_dir = '{path}'\n{}[http]\nlisten = '127.0.0.1:0'\ntls_listen = '127.0.0.1:0'
+         [tls]\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'
          [admin]\nlisten = '127.0.0.2:0'
          [[auth.publish]]\nprefix = ''\nkey_sha256 = '{key}'
          [[auth.token]]\nprefix = ''\ntoken_sha256 = '{key}'\nroles = ['events:write', 'play']\n",
