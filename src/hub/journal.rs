@@ -191,6 +191,9 @@ impl Journal {
     /// his own. Documents are taken of these kinds.
     pub async fn import(&self, copy: Copy, keys: &Keys, kinds: &[&'static str]) -> Result<Heads, NotCopied> {
         let (term, hello) = (copy.term, copy.hello);
+        if term == u64::MAX {
+            return Err(NotCopied::Bad("a term that none can follow"));
+        }
         let part = if copy.whole { Part::StandsBy } else { Part::Deposed };
         let known = self.standing.term();
         if term < known || self.standing.serves() && term == known {

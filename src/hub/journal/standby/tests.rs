@@ -204,6 +204,7 @@ async fn a_copy_is_of_a_known_signer_room_and_kind() {
         json!({"events": [[true, json(&forged)]]}),
         json!({"events": [[true, {"v": 1}]]}),
         json!({"settled": [["../etc", 1]]}),
+        json!({"term": u64::MAX}),
         json!({"documents": [["live/room", "passwords", {}]]}),
     ] {
         assert!(matches!(copy(bad.clone()).await, Err(NotCopied::Bad(_))), "{bad}");
