@@ -233,7 +233,7 @@ fn every_call_needs_what_the_table_says() {
     let node = Node::start();
     let credentials = credentials(&node);
     let mut cases: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
-    for (method, route, need) in roles::CALLS {
+    for (method, route, need) in roles::CALLS.iter().chain(roles::PEERS) {
         for credential in &credentials {
             let to = node.at(2);
             cases.push(Box::new(move || {
@@ -322,13 +322,14 @@ fn every_route_is_in_the_table() {
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 let code = fs::read_to_string(&path).unwrap();
                 let code = code.split("#[cfg(test)]").next().unwrap();
+                assert_eq!(code.matches(".route(").count(), code.matches(".route(\"").count(), "{}", path.display());
                 let found = code.split(".route(\"").skip(1).filter_map(|rest| rest.split_once('"'));
                 routes.extend(found.map(|(route, _)| route.to_owned()));
             }
         }
     }
     let is_listed = |route: &&String| {
-        let called = roles::CALLS.iter().any(|(_, path, _)| path == route);
+        let called = roles::CALLS.iter().chain(roles::PEERS).any(|(_, path, _)| path == route);
         called || roles::OPEN.contains(&route.as_str()) || roles::MEDIA.contains(&route.as_str())
     };
     let unlisted: Vec<_> = routes.iter().filter(|route| !is_listed(route)).collect();

@@ -7,7 +7,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -17,13 +17,12 @@ use http_body_util::{BodyExt, Limited};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use url::Url;
 
-use super::api::RUNDOWN_KIND;
+use super::api::{Api, Caller, RUNDOWN_KIND, Refusal};
 use crate::{
     config,
-    hub::{Copy, Heads, Hub, Journal, NotCopied, Replica},
+    hub::{Copy, Heads, Journal, NotCopied, Replica},
     limits,
     media::{Keys, StreamName},
     net::{
@@ -64,7 +63,7 @@ impl Other {
     /// `None` if the configuration names none.
     pub fn new(config: &config::Standby) -> Result<Option<Self>, StandbyError> {
         let Some(mut url) = config.url.clone() else { return Ok(None) };
-        url.set_path(PATH);
+        url.set_path("/v1/standby");
         let token = config.load_token().map_err(StandbyError::Token)?.unwrap_or_else(|| Secret::new(""));
         let mut bearer =
             HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| StandbyError::BadToken)?;
@@ -107,39 +106,36 @@ impl Replica for Other {
     }
 }
 
-/// `POST /v1/standby`: takes what the other node wrote, from who has the role `relay`.
-pub fn router(hub: &Arc<Hub>, access: &Arc<dyn Access>, keys: &Arc<ArcSwap<Keys>>) -> Router {
-    let taker = Taker { hub: hub.clone(), access: access.clone(), keys: keys.clone() };
-    Router::new().route(PATH, post(take)).with_state(taker)
+/// `POST /v1/standby`: takes what the other node wrote, from who has the role `relay`. Only where the node is `shared`
+/// with another one: what comes may depose it.
+pub fn router(api: &Arc<Api>, keys: &Arc<ArcSwap<Keys>>, shared: bool) -> Router {
+    let taker = Taker { api: api.clone(), keys: keys.clone(), shared };
+    Router::new().route("/v1/standby", post(take)).with_state(taker)
 }
 
 #[derive(Clone)]
 struct Taker {
-    hub: Arc<Hub>,
-    access: Arc<dyn Access>,
+    api: Arc<Api>,
     keys: Arc<ArcSwap<Keys>>,
+    shared: bool,
 }
 
-async fn take(State(taker): State<Taker>, headers: HeaderMap, body: Body) -> Response {
-    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if token.and_then(|token| taker.access.edge(token)).is_none() {
-        tokio::time::sleep(rand::random_range(limits::AUTH_FAILURE_DELAY_MIN..limits::AUTH_FAILURE_DELAY_MAX)).await;
-        return refuse(StatusCode::FORBIDDEN, "a token with the role relay is needed");
-    }
-    let Some(journal) = taker.hub.journal() else {
-        return refuse(StatusCode::MISDIRECTED_REQUEST, "this node has no journal");
+async fn take(State(taker): State<Taker>, caller: Caller, body: Body) -> Result<Response, Refusal> {
+    caller.must(&taker.api, None).await?;
+    let Some(journal) = taker.api.hub.journal().filter(|_| taker.shared) else {
+        return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "this node shares its journal with none"));
     };
     let reading = Limited::new(body, limits::STANDBY_BODY_BYTES_MAX).collect();
     let Ok(Ok(body)) = tokio::time::timeout(limits::HTTP_BODY_TIMEOUT, reading).await else {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "too long, or too slow");
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too long, or too slow"));
     };
     match import(journal, &taker.keys.load(), body.to_bytes()).await {
-        Ok(heads) => Json(heads).into_response(),
+        Ok(heads) => Ok(Json(heads).into_response()),
         Err(NotCopied::Serves(term)) => {
-            (StatusCode::CONFLICT, Json(Held { error: "this node serves".into(), term })).into_response()
+            Ok((StatusCode::CONFLICT, Json(Held { error: "this node serves".into(), term })).into_response())
         }
-        Err(error @ NotCopied::Bad(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-        Err(error @ NotCopied::Away(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error @ NotCopied::Bad(_)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+        Err(error @ NotCopied::Away(_)) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
     }
 }
 
@@ -153,10 +149,6 @@ struct Held {
 async fn import(journal: &Journal, keys: &Keys, body: Bytes) -> Result<Heads, NotCopied> {
     let copy = serde_json::from_slice(&body).map_err(|_| NotCopied::Bad("not a copy"))?;
     journal.import(copy, keys, &[RUNDOWN_KIND]).await
-}
-
-fn refuse(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({"error": error}))).into_response()
 }
 
 /// Who is let in: nobody on a node that stands by, but a publisher who finds the other one silent, whereupon this
@@ -206,5 +198,3 @@ impl Access for OneServes {
         self.journal.standing().serves()
     }
 }
-
-const PATH: &str = "/v1/standby";

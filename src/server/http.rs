@@ -55,7 +55,7 @@ pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
         .route("/readyz", get(readyz))
         .with_state(node.clone());
     let api = host::same_origin(api::router(node.api.clone()));
-    let copies = standby::router(&node.hub, &node.access, &node.event_keys);
+    let copies = standby::router(&node.api, &node.event_keys, node.config.standby.is_shared());
     let routes = api.merge(copies).merge(keys::router(node.event_keys.clone())).merge(operations);
     host::only(routes, Some([node.config.admin.hosts.clone(), node.config.http.hosts.clone()].concat()))
 }

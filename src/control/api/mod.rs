@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
 pub use self::rundown::{Busy as RundownsBusy, KIND as RUNDOWN_KIND};
+pub(in crate::control) use self::{caller::Caller, refusal::Refusal};
 use super::auth::Auth;
 use crate::{hub::Hub, net::pending::Pending, observe::metrics::Metrics};
 

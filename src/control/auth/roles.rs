@@ -3,7 +3,7 @@
 //! What isn't in it is refused.
 
 use crate::{
-    config::TokenRole::{self, ApiAdmin, ApiRead, EventsWrite, Play, Publish},
+    config::TokenRole::{self, ApiAdmin, ApiRead, EventsWrite, Play, Publish, Relay},
     net::access::Action,
     observe::metrics::Protocol,
 };
@@ -53,6 +53,9 @@ pub const CALLS: &[(&str, &str, Need)] = &[
     ("POST",   "/v1/revocations",                     Role(ApiAdmin)),
 ];
 
+/// The calls of nodes to each other, which are in no document.
+pub const PEERS: &[(&str, &str, Need)] = &[("POST", "/v1/standby", Role(Relay))];
+
 /// What everybody may fetch: the page, health, metrics, and the public keys of events.
 pub const OPEN: &[&str] = &[
     "/",
@@ -82,7 +85,7 @@ pub const DOORS: &[(Protocol, Action, TokenRole)] = &[
 pub fn of_call(method: &str, path: &str) -> Option<Need> {
     // HEAD is GET without the body.
     let method = if method == "HEAD" { "GET" } else { method };
-    CALLS.iter().find(|(known, at, _)| *known == method && *at == path).map(|(_, _, need)| *need)
+    CALLS.iter().chain(PEERS).find(|(known, at, _)| *known == method && *at == path).map(|(_, _, need)| *need)
 }
 
 /// The role that opens a door; `None` for one that is not in the table.
