@@ -161,7 +161,6 @@ impl Auth {
         self.failed.lock().may_try(address, &guessed_at, clock::now())
     }
 
-    /// Looks at what somebody shows, unless he has failed too often; a wrong guess is answered late.
     async fn let_in(
         &self,
         peer: IpAddr,
@@ -170,11 +169,23 @@ impl Auth {
         stream: Option<&StreamName>,
         prove: impl FnOnce(&Rules) -> Option<(Proof, Right)>,
     ) -> Result<Grant, Denied> {
+        let (proof, right) = self.look_at(peer, secret, stream, prove).await?;
+        self.admit(proof, role, stream, right)
+    }
+
+    /// Looks at what somebody shows, unless he has failed too often; a wrong guess is answered late.
+    async fn look_at<T>(
+        &self,
+        peer: IpAddr,
+        secret: &str,
+        stream: Option<&StreamName>,
+        prove: impl FnOnce(&Rules) -> Option<T>,
+    ) -> Result<T, Denied> {
         let rules = self.rules.load_full();
         let guessed_at = rules.guessed_at(secret, stream);
         if self.failed.lock().may_try(peer, &guessed_at, clock::now()) {
-            if let Some((proof, right)) = prove(&rules) {
-                return self.admit(proof, role, stream, right);
+            if let Some(proven) = prove(&rules) {
+                return Ok(proven);
             }
             self.failed.lock().failed(peer, &guessed_at, clock::now());
         }
@@ -325,10 +336,17 @@ impl Access for Auth {
         rules.open || token.is_some_and(|token| rules.prove(token, TokenRole::Play, stream, now_s()).is_some())
     }
 
-    fn edge(&self, token: &str) -> Option<Grant> {
-        let digest = Digest::of(token);
-        let right = self.rules.load().find(digest, TokenRole::Relay, None, now_s())?;
-        self.admit(Proof::Secret(digest), TokenRole::Relay, None, right).ok()
+    fn edge<'a>(&'a self, token: &'a str, peer: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>> {
+        async move {
+            let digest = Digest::of(token);
+            let look = |rules: &Rules| match rules.find(digest, TokenRole::Relay, None, now_s()) {
+                Some(right) => Some(Some(right)),
+                None => rules.knows(token).then_some(None),
+            };
+            let found = self.look_at(peer, token, None, look).await?;
+            found.map(|right| self.admit(Proof::Secret(digest), TokenRole::Relay, None, right)).transpose()
+        }
+        .boxed()
     }
 }
 

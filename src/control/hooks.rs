@@ -8,7 +8,7 @@ mod call;
 mod notices;
 mod watch;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -262,8 +262,8 @@ impl Access for Hooked {
         self.access.may_see(stream, token)
     }
 
-    fn edge(&self, token: &str) -> Option<Grant> {
-        self.access.edge(token)
+    fn edge<'a>(&'a self, token: &'a str, peer: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>> {
+        self.access.edge(token, peer)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Two origins, of which one stands by: how the journal's copy goes over, and who is let in where.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -190,8 +190,8 @@ impl Access for OneServes {
         self.access.may_see(stream, token)
     }
 
-    fn edge(&self, token: &str) -> Option<Grant> {
-        self.access.edge(token)
+    fn edge<'a>(&'a self, token: &'a str, peer: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>> {
+        self.access.edge(token, peer)
     }
 
     fn is_open(&self) -> bool {

@@ -1,6 +1,12 @@
 //! The question that every door asks; `control` answers it.
 
-use std::{any::Any, future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::pending,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -74,8 +80,9 @@ pub trait Access: Send + Sync + 'static {
     fn ask<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Grant, Denied>>;
     /// May a stream be in the list of who shows this token? Being let in is another question.
     fn may_see(&self, stream: &StreamName, token: Option<&str>) -> bool;
-    /// What an edge with this token is granted; `None` if it is no edge's.
-    fn edge(&self, token: &str) -> Option<Grant>;
+    /// What an edge with this token is granted; `None` if it is a viewer's, whose streams are asked about one by one. A
+    /// token of nobody's is a wrong guess, as in [`Access::ask`].
+    fn edge<'a>(&'a self, token: &'a str, peer: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>>;
     /// Are viewers and publishers let in at all? Not on a node that stands by; edges may wait there.
     fn is_open(&self) -> bool {
         true
@@ -211,8 +218,8 @@ impl Access for Revocable {
         true
     }
 
-    fn edge(&self, _: &str) -> Option<Grant> {
-        None
+    fn edge<'a>(&'a self, _: &'a str, _: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 }
 

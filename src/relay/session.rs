@@ -155,13 +155,26 @@ struct Watched {
 pub(super) async fn run(relay: Arc<Relay>, session: Session, peering: Peering, place: Place, stop: CancellationToken) {
     let began = clock::now();
     let Peering { target, certified } = peering;
-    let by_token = target.token.as_deref().and_then(|token| relay.access.edge(token));
+    let address = session.remote_address();
+    let by_token = match target.token.as_deref() {
+        Some(token) => relay.access.edge(token, address.ip()).await,
+        None => Ok(None),
+    };
+    let by_token = match by_token {
+        Ok(by_token) => by_token,
+        Err(denied) => {
+            relay.metrics.refused("moq_token");
+            tracing::debug!(peer = %address, "moq session refused: {denied}");
+            session.close(session_code::UNAUTHORIZED, denied.to_string().as_bytes());
+            return;
+        }
+    };
     let has_token = by_token.is_some();
     let grant = match relay.edge_proof {
         EdgeProof::Token => by_token,
         EdgeProof::Certificate => certified.then(Grant::default),
     };
-    let (address, edge) = (session.remote_address(), grant.is_some());
+    let edge = grant.is_some();
     if has_token && !edge {
         relay.metrics.refused("edge_certificate");
         tracing::warn!(peer = %address, "an edge shows a token but no certificate");

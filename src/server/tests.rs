@@ -1,6 +1,10 @@
 //! A whole server, as `hawker serve` runs it.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -68,9 +72,9 @@ impl Access for Panics {
         true
     }
 
-    fn edge(&self, token: &str) -> Option<Grant> {
+    fn edge<'a>(&'a self, token: &'a str, _: IpAddr) -> BoxFuture<'a, Result<Option<Grant>, Denied>> {
         assert_ne!(token, "bad", "injected");
-        None
+        Box::pin(async { Ok(None) })
     }
 }
 

@@ -132,7 +132,8 @@ impl JwtKeys {
         }
     }
 
-    fn verify(&self, token: &str) -> Result<Arc<Verified>, BadJwt> {
+    /// The token, if one of the keys signed it, whatever for and until whenever.
+    pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, BadJwt> {
         if token.len() > AUTH_JWT_BYTES_MAX {
             return Err(BadJwt::TooLong);
         }

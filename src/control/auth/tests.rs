@@ -65,7 +65,7 @@ fn terms(roles: &[TokenRole], prefix: &str) -> Terms {
 fn the_default_opens_nothing() {
     let auth = Auth::new(&config::Auth::default());
     let room = name("live/room");
-    assert!(!auth.may_see(&room, None) && !auth.may_see(&room, Some("")) && auth.edge("").is_none());
+    assert!(!auth.may_see(&room, None) && !auth.may_see(&room, Some("")));
     for role in [TokenRole::Publish, TokenRole::EventsWrite, TokenRole::ApiRead, TokenRole::Relay, TokenRole::Play] {
         assert_eq!(auth.opens("", role, None), None);
     }
@@ -190,7 +190,7 @@ async fn a_reload_ends_what_is_gone_from_the_configuration_and_nothing_else() {
     let anyone = auth.ask(Asked { secret: None, ..asked(Action::Play, &room, "") }).await.expect("open");
     let kept = auth.ask(asked(Action::Publish, &room, "room-key")).await.expect("let in");
     let gone = auth.ask(asked(Action::Publish, &room, "live-key")).await.expect("let in");
-    let edge = auth.edge("edge").expect("an edge");
+    let edge = auth.edge("edge", peer(1).ip()).await.expect("let in").expect("an edge");
     let caller = auth.call(peer(1).ip(), "director", TokenRole::ApiRead, Some(&room)).await.expect("let in");
     let mut without = config(PlayPolicy::Deny);
     without.publish.remove(0);
@@ -282,4 +282,21 @@ async fn a_jwt_ends_with_its_time_with_its_owner_and_with_its_key() {
     std::fs::write(file.path(), "another secret of thirty-two bytes").expect("written");
     auth.reload(&config).expect("good");
     assert!(ann_in.is_over(), "the key was replaced under its name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_nobodys_is_a_guess_at_the_door_of_edges_too() {
+    let (closed, open, at) = (auth(PlayPolicy::Deny), auth(PlayPolicy::Anyone), peer(1).ip());
+    for _ in 0..2 * limits::AUTH_FAILURES_MAX {
+        assert!(closed.edge("viewer", at).await.expect("somebody's").is_none());
+        assert!(open.edge("wrong", at).await.expect("anyone's").is_none());
+    }
+    for _ in 0..limits::AUTH_FAILURES_MAX {
+        assert!(closed.edge("edge", at).await.expect("let in").is_some());
+        let began = clock::now();
+        assert_eq!(closed.edge("wrong", at).await.expect_err("nobody's"), Denied::Wrong);
+        assert!(began.elapsed() >= limits::AUTH_FAILURE_DELAY_MIN);
+    }
+    assert_eq!(closed.edge("edge", at).await.expect_err("he has guessed too often"), Denied::Wrong);
+    assert!(closed.edge("edge", peer(2).ip()).await.expect("let in").is_some());
 }
