@@ -161,8 +161,9 @@ impl Hooks {
         let verdict = answered.unwrap_or(Err(Failed::TimedOut));
         let mut breaker = self.breaker.lock();
         let (turned, now_open) = match &verdict {
-            Ok(_) => (breaker.succeeded(), false),
-            Err(_) => (breaker.failed(clock::now()), true),
+            Err(failed) if failed.is_temporary() => (breaker.failed(clock::now()), true),
+            // It is there, and has said something. What a stranger makes it say shuts out nobody else.
+            _ => (breaker.succeeded(), false),
         };
         drop(breaker);
         if turned {

@@ -130,10 +130,16 @@ async fn a_backend_that_fails_is_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let shop = Shop::default().then(Answer::Status(404));
     let hooks = shop.hooks(&dir, |_| {}).await;
-    for _ in 0..20 {
-        assert_eq!(ask(&hooks, Action::Play, None).await.expect_err("refused"), Denied::Undecided);
-    }
-    assert_eq!(shop.calls().len(), limits::HOOK_BREAKER_FAILURES as usize);
+    let refused = async || {
+        for _ in 0..20 {
+            assert_eq!(ask(&hooks, Action::Play, None).await.expect_err("refused"), Denied::Undecided);
+        }
+    };
+    refused().await;
+    assert_eq!((shop.calls().len(), hooks.metrics.hook_breaker_open.get()), (20, 0), "it is there");
+    *shop.answers.lock() = vec![Answer::Status(500)];
+    refused().await;
+    assert_eq!(shop.calls().len(), 20 + 2 * limits::HOOK_BREAKER_FAILURES as usize);
     assert_eq!(hooks.metrics.hook_breaker_open.get(), 1);
     // As a new answer, or a new configuration, would.
     let config = hooks.rules.load().config.clone();
