@@ -1,15 +1,15 @@
 //! What happens in the hub, as notices: the states of streams, each change once, and accepted events.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde_json::value::RawValue;
-use tokio::sync::{broadcast::error::RecvError, watch};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::Hooks;
 use crate::{
     config::Notify,
-    hub::{Announcement, Hub, State},
+    hub::{Announcement, Hub, State, Stream},
     media::StreamName,
     task,
 };
@@ -32,20 +32,26 @@ impl Hooks {
                 if let Announcement::Active(name) = change
                     && let Some(stream) = hub.get(&name)
                 {
-                    task::spawn("hook notices", self.clone().follow_stream(name, stream.watch_state()));
+                    task::spawn("hook notices", self.clone().follow_stream(name, Arc::downgrade(&stream)));
                 }
             }
         }
     }
 
     /// Until the stream is over. States that come and go faster than they are looked at are not told.
-    async fn follow_stream(self: Arc<Self>, name: StreamName, mut states: watch::Receiver<State>) {
+    async fn follow_stream(self: Arc<Self>, name: StreamName, stream: Weak<Stream>) {
+        let Some(mut states) = stream.upgrade().map(|stream| stream.watch_state()) else { return };
         let mut told = State::Waiting;
         loop {
             let state = *states.borrow_and_update();
-            if let Some(notify) = change(told, state) {
-                self.tell(notify, &name, |call| call);
-                told = state;
+            match change(told, state) {
+                // The node where it is published tells. Whether that is here is known only after the announcement.
+                Some(Notify::Publish) if stream.upgrade().is_some_and(|stream| stream.is_relayed()) => {}
+                Some(notify) => {
+                    self.tell(notify, &name, |call| call);
+                    told = state;
+                }
+                None => {}
             }
             if state == State::Ended || states.changed().await.is_err() {
                 return;
