@@ -79,7 +79,7 @@ struct JwtKey {
     key: DecodingKey,
     validation: Validation,
     config: config::JwtKey,
-    /// Of the key file: another key under the same `kid` is another key.
+    /// Of the key file and the audience: another key under the same `kid` is another key.
     file: Digest,
 }
 
@@ -103,9 +103,10 @@ impl JwtKeys {
         self.by_kid.contains_key(kid)
     }
 
-    /// Is it still by this key that tokens of this `kid` are signed?
-    pub(super) fn has(&self, kid: &str, key_file: &Digest) -> bool {
-        self.by_kid.get(kid).is_some_and(|key| key.file == *key_file)
+    /// Does the key that signed this token open `stream` for `action` still?
+    pub(super) fn still_opens(&self, token: &Verified, stream: &StreamName, action: SignedAction) -> bool {
+        let opens = |config: &config::JwtKey| config.actions.contains(&action) && stream.is_under(&config.prefix);
+        self.by_kid.get(&token.kid).is_some_and(|key| key.file == token.key_file && opens(&key.config))
     }
 
     /// The token, if it opens `stream` for `action` at `now_s`, UTC.
@@ -180,9 +181,10 @@ impl JwtKey {
         let mut validation = Validation::new(config.algorithm.into());
         validation.set_audience(&[&config.audience]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+        let file = Digest::of([text, b"\0", config.audience.as_bytes()].concat());
         // The time is looked at with each question, which the signature isn't.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
-        Ok(Self { key, validation, config: config.clone(), file: Digest::of(text) })
+        Ok(Self { key, validation, config: config.clone(), file })
     }
 }
 

@@ -133,11 +133,7 @@ impl Rules {
         if let Some(right) = self.find(digest, role, Some(stream), now_s) {
             return Some((Proof::Secret(digest), right));
         }
-        let action = match role {
-            TokenRole::Publish => SignedAction::Publish,
-            TokenRole::Play => SignedAction::Play,
-            _ => return None,
-        };
+        let action = signed_action(role)?;
         if let Some(signature) = Signature::parse(secret) {
             let file = self.url.check(&signature, stream, action, now_s)?;
             let right = Right { until: Some(signature.exp), ..Right::default() };
@@ -169,11 +165,17 @@ impl Rules {
 
     /// Would somebody who is in be let in now? His time is his grant's own concern.
     pub(super) fn still_allow(&self, session: &Session, now_s: u64) -> bool {
+        let signed_for = || Some((session.stream.as_ref()?, signed_action(session.role)?));
         match &session.proof {
             Proof::Anyone => self.open,
             Proof::Secret(digest) => self.find(*digest, session.role, session.stream.as_ref(), now_s).is_some(),
-            Proof::Jwt(token) => self.jwt.has(&token.kid, &token.key_file) && !self.is_revoked(token),
-            Proof::Url { kid, file } => self.url.has(kid, file),
+            Proof::Jwt(token) => {
+                let opens = signed_for().is_some_and(|(stream, action)| self.jwt.still_opens(token, stream, action));
+                opens && !self.is_revoked(token)
+            }
+            Proof::Url { kid, file } => {
+                signed_for().is_some_and(|(stream, action)| self.url.still_opens(kid, file, stream, action))
+            }
         }
     }
 
@@ -186,6 +188,15 @@ impl Rules {
         let known = kid.filter(|kid| self.jwt.knows(kid) || self.url.knows(kid));
         // No stream has a colon in its name.
         known.map_or_else(|| stream.map_or_else(|| "api:".into(), ToString::to_string), |kid| format!("kid:{kid}"))
+    }
+}
+
+/// What a service of the operator's may sign for.
+fn signed_action(role: TokenRole) -> Option<SignedAction> {
+    match role {
+        TokenRole::Publish => Some(SignedAction::Publish),
+        TokenRole::Play => Some(SignedAction::Play),
+        _ => None,
     }
 }
 

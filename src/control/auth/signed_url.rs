@@ -49,6 +49,12 @@ struct UrlKey {
     file: Digest,
 }
 
+impl UrlKey {
+    fn may(&self, stream: &StreamName, action: SignedAction) -> bool {
+        self.config.actions.contains(&action) && stream.is_under(&self.config.prefix)
+    }
+}
+
 impl UrlKeys {
     /// Reads the secrets.
     pub(super) fn load(keys: &[config::UrlKey]) -> Result<Self, KeyFileError> {
@@ -65,9 +71,9 @@ impl UrlKeys {
         self.0.contains_key(kid)
     }
 
-    /// Is it still with this secret that URLs of this `kid` are signed?
-    pub(super) fn has(&self, kid: &str, file: &Digest) -> bool {
-        self.0.get(kid).is_some_and(|key| key.file == *file)
+    /// Does this secret open `stream` for `action` still?
+    pub(super) fn still_opens(&self, kid: &str, file: &Digest, stream: &StreamName, action: SignedAction) -> bool {
+        self.0.get(kid).is_some_and(|key| key.file == *file && key.may(stream, action))
     }
 
     /// The digest of the secret, if the signature opens `stream` for `action` at `now_s`, UTC.
@@ -79,7 +85,7 @@ impl UrlKeys {
         now_s: u64,
     ) -> Option<Digest> {
         let key = self.0.get(signature.kid)?;
-        let may = key.config.actions.contains(&action) && stream.is_under(&key.config.prefix);
+        let may = key.may(stream, action);
         let message = message(action, stream, signature.exp);
         // It compares in constant time.
         let is_signed = hmac::verify(&key.key, message.as_bytes(), &signature.sig).is_ok();
