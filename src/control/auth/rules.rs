@@ -1,9 +1,6 @@
 //! What is so at one moment: who shows this may do that. Replaced as a whole when anything of it changes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     jwt::{JwtKeys, Verified},
@@ -27,8 +24,9 @@ pub(super) struct Rules {
     by_digest: HashMap<[u8; 8], Vec<Rule>>,
     pub(super) jwt: Arc<JwtKeys>,
     pub(super) url: Arc<UrlKeys>,
-    revoked_subs: HashSet<String>,
-    revoked_jtis: HashSet<String>,
+    /// Until when, UTC seconds.
+    revoked_subs: HashMap<String, u64>,
+    revoked_jtis: HashMap<String, u64>,
 }
 
 /// One secret's right.
@@ -69,8 +67,9 @@ impl Rules {
         for key in &state.keys {
             rules.add_key(key);
         }
-        rules.revoked_subs = state.revocations.iter().filter_map(|revoked| revoked.sub.clone()).collect();
-        rules.revoked_jtis = state.revocations.iter().filter_map(|revoked| revoked.jti.clone()).collect();
+        let revoked = &state.revocations;
+        rules.revoked_subs = revoked.iter().filter_map(|revoked| Some((revoked.sub.clone()?, revoked.until))).collect();
+        rules.revoked_jtis = revoked.iter().filter_map(|revoked| Some((revoked.jti.clone()?, revoked.until))).collect();
         rules
     }
 
@@ -144,7 +143,7 @@ impl Rules {
         let claims = &verified.claims;
         let right =
             Right { events: claims.events, priority: claims.priority, until: Some(claims.exp), ..Right::default() };
-        (!self.is_revoked(&verified)).then_some((Proof::Jwt(verified), right))
+        (!self.is_revoked(&verified, now_s)).then_some((Proof::Jwt(verified), right))
     }
 
     /// Was `secret` given to somebody, for whatever and until whenever? Where everybody may watch, anything will do: what
@@ -158,9 +157,9 @@ impl Rules {
             || self.jwt.verify(secret).is_ok()
     }
 
-    fn is_revoked(&self, token: &Verified) -> bool {
-        self.revoked_subs.contains(&token.claims.sub)
-            || token.claims.jti.as_ref().is_some_and(|jti| self.revoked_jtis.contains(jti))
+    fn is_revoked(&self, token: &Verified, now_s: u64) -> bool {
+        let jti = token.claims.jti.as_ref().and_then(|jti| self.revoked_jtis.get(jti));
+        self.revoked_subs.get(&token.claims.sub).into_iter().chain(jti).any(|until| now_s < *until)
     }
 
     /// Would somebody who is in be let in now? His time is his grant's own concern.
@@ -171,7 +170,7 @@ impl Rules {
             Proof::Secret(digest) => self.find(*digest, session.role, session.stream.as_ref(), now_s).is_some(),
             Proof::Jwt(token) => {
                 let opens = signed_for().is_some_and(|(stream, action)| self.jwt.still_opens(token, stream, action));
-                opens && !self.is_revoked(token)
+                opens && !self.is_revoked(token, now_s)
             }
             Proof::Url { kid, file } => {
                 signed_for().is_some_and(|(stream, action)| self.url.still_opens(kid, file, stream, action))
