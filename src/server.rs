@@ -415,15 +415,16 @@ impl Node {
             let descriptors = Descriptors::shared();
             net::http::serve(listener, routes, handshake, descriptors, self.drain.clone(), self.sessions.clone())
         };
-        let (plain, with_tls) = (self.handshake.clone(), self.handshake.with_tls(tls.https.clone()));
         let with_admin = self.config.admin.listen == self.config.http.listen;
         let routes = http::viewer_routes(self, egress.clone(), webrtc, with_admin);
         if let Some(https) = https {
-            watch("HTTPS", serve(https, routes.clone(), with_tls.clone()));
+            watch("HTTPS", serve(https, routes.clone(), self.handshake.with_tls(tls.https.clone())));
         }
-        watch("HTTP", serve(http, routes, plain.clone()));
+        watch("HTTP", serve(http, routes, self.handshake.clone()));
         if let Some((admin, end)) = admin {
-            let handshake = if self.config.admin.tls { with_tls } else { plain };
+            // Places of its own: those of the public listeners may all be taken by strangers.
+            let own = Handshake::new(self.metrics.clone());
+            let handshake = if self.config.admin.tls { own.with_tls(tls.https.clone()) } else { own };
             let (routes, descriptors) = (http::admin_routes(self), Descriptors::reserved());
             let serving = net::http::serve(admin, routes, handshake, descriptors, end, TaskTracker::new());
             watch("admin HTTP", serving);
