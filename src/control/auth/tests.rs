@@ -300,3 +300,28 @@ async fn a_token_of_nobodys_is_a_guess_at_the_door_of_edges_too() {
     assert_eq!(closed.edge("edge", at).await.expect_err("he has guessed too often"), Denied::Wrong);
     assert!(closed.edge("edge", peer(2).ip()).await.expect("let in").is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_signing_key_that_is_narrowed_ends_what_it_no_longer_opens() {
+    let (mut config, file) = with_jwt();
+    let (auth, room, other) = (Auth::new(&config), name("live/room"), name("live/other"));
+    let token = jwt(file.path(), "ann", "1", 60);
+    let kept = auth.ask(asked(Action::Play, &room, &token)).await.expect("let in");
+    let gone = auth.ask(asked(Action::Play, &other, &token)).await.expect("let in");
+    config.jwt[0].prefix = "live/room".into();
+    auth.reload(&config).expect("good");
+    assert!(gone.is_over() && !kept.is_over());
+    config.jwt[0].audience = "another".into();
+    auth.reload(&config).expect("good");
+    assert!(kept.is_over());
+}
+
+#[test]
+fn a_revocation_holds_until_its_time() {
+    let (config, file) = with_jwt();
+    let (auth, room, token) = (Auth::new(&config), name("live/room"), jwt(file.path(), "ann", "1", 120));
+    let now = now_s();
+    auth.revoke_jwt(Revocation { sub: Some("ann".into()), jti: None, until: now + 60 }).expect("room");
+    let opens = |at| auth.rules.load().prove(&token, TokenRole::Play, &room, at).is_some();
+    assert!(!opens(now) && !opens(now + 59) && opens(now + 60));
+}

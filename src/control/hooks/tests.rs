@@ -4,7 +4,11 @@ use axum::{Json, Router, body::Bytes, extract::State, http::StatusCode, response
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::metrics::Protocol;
+use crate::{
+    hub::{Hub, Settings},
+    media::{Codec, Tracks, VideoConfig},
+    observe::metrics::Protocol,
+};
 
 /// A backend that answers as it is told, and remembers what it was sent.
 #[derive(Clone, Default)]
@@ -213,5 +217,37 @@ async fn notices_are_told_in_order_until_taken() {
     assert!(calls[0] == calls[1] && calls[1]["id"] != calls[3]["id"], "{calls:#?}");
     assert!(calls[2]["duration_ms"].is_u64() && calls[2]["protocol"] == "whep", "{}", calls[2]);
     assert_eq!(hooks.metrics.hook_notices_dropped.get(), 1);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_pulled_from_another_node_is_not_told_of() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shop = Shop::default().then(Answer::Status(204));
+    let hooks = shop.hooks(&dir, |config| config.notify = vec![Notify::Publish, Notify::Unpublish]).await;
+    let (hub, stop) = (Hub::new(Settings::default(), None), tokio_util::sync::CancellationToken::new());
+    hooks.follow(&hub, &stop);
+    let (far, room) = ("live/far".parse().expect("a name"), "live/room".parse().expect("a name"));
+    let tracks = || {
+        let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
+        Tracks { video: Some(video), ..Tracks::default() }
+    };
+    let mut pulled = hub.publish_relayed(&far).expect("a place");
+    pulled.set_tracks(tracks()).expect("current");
+    let mut publisher = hub.publish(&room).expect("a place");
+    publisher.set_tracks(tracks()).expect("current");
+    // It is told of streams side by side, so it gets the time to tell.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    hub.unannounce(&hub.get(&far).expect("there"));
+    hub.unannounce(&hub.get(&room).expect("there"));
+    let came = async {
+        while shop.calls().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), came).await.expect("both of the one published here");
+    let calls = shop.calls();
+    let told: Vec<_> = calls.iter().map(|call| (call["action"].as_str(), call["stream"].as_str())).collect();
+    assert_eq!(told, [(Some("publish"), Some("live/room")), (Some("unpublish"), Some("live/room"))]);
     stop.cancel();
 }
