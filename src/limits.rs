@@ -540,8 +540,10 @@ pub const HOOK_EVENTS_WAITING_MAX: usize = 4096;
 
 // --- Standby ------------------------------------------------------------------------------------------
 
-/// Body of a copy of the journal for the other node; a longer one gets 413. The queue of one commit fits in.
+/// Body of a copy of the journal for the other node; a longer one gets 413.
 pub const STANDBY_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What one commit wrote beyond this goes over in several copies: half a body, since the last piece may be large.
+pub const STANDBY_COPY_BYTES: u64 = 8 * 1024 * 1024;
 /// Longest answer to it: the newest seq of each room.
 pub const STANDBY_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Who serves waits this long for the other node; then it is away.

@@ -95,6 +95,8 @@ impl Other {
                 let held: Result<Held, _> = serde_json::from_slice(&body);
                 Err(held.map_or_else(|error| away(&error), |held| NotCopied::Serves(held.term)))
             }
+            413 => Err(NotCopied::Bad("too long")),
+            422 => Err(NotCopied::Bad("the other node can't take it: an unknown key, stream name or document")),
             status => Err(away(&format_args!("status {status}"))),
         }
     }

@@ -50,7 +50,8 @@ pub struct Copy {
     pub documents: Vec<(String, String, Option<Box<RawValue>>)>,
 }
 
-/// The highest seq of each source that the other node has; empty unless asked for.
+/// How far the other node's copy of each source goes: to its newest event, or to before one that has not entered the
+/// line as far as it knows. Empty unless asked for.
 pub type Heads = BTreeMap<String, u64>;
 
 /// Why the other node has not taken a copy.
@@ -176,6 +177,10 @@ impl Copy {
         Ok(batch)
     }
 
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.documents.is_empty() && self.reserved.is_empty() && self.settled.is_empty()
+    }
+
     fn add(&mut self, batch: &Batch) {
         let of = |(source, seq): &(StreamName, u64)| (source.as_str().to_owned(), *seq);
         self.events.extend(batch.events.iter().filter_map(|event| Some((true, raw(&event.json)?))));
@@ -199,6 +204,8 @@ pub(super) struct Copying {
     required: bool,
     gauge: IntGauge,
     link: Link,
+    /// So many events are sent one by one: there is one among them that the other node refuses.
+    one_by_one: usize,
 }
 
 /// How the other node is doing.
@@ -215,7 +222,7 @@ enum Link {
 
 impl Copying {
     pub(super) fn new(replica: Arc<dyn Replica>, standing: Arc<Standing>, required: bool, gauge: IntGauge) -> Self {
-        Self { replica, standing, required, gauge, link: Link::Away(clock::now()) }
+        Self { replica, standing, required, gauge, link: Link::Away(clock::now()), one_by_one: 0 }
     }
 
     /// Before a node that served serves again: has the other one taken over? Without an answer it has not, unless
@@ -262,13 +269,15 @@ impl Copying {
         }
         self.poll_hello(store);
         if matches!(self.link, Link::Behind(_) | Link::Together) {
-            let whole = matches!(self.link, Link::Together);
-            let mut copy = Copy { term: self.standing.term(), whole, ..Copy::default() };
-            batches.iter().zip(&results).filter(|(_, result)| result.is_ok()).for_each(|(batch, _)| copy.add(batch));
-            copy.settled.extend(settled.iter().map(|(source, seq)| (source.as_str().to_owned(), *seq)));
-            // Also with nothing in it: it says that this node lives.
-            let sent = self.replica.send(copy).await;
-            self.handle_sent(store, sent.map(drop));
+            let written = batches.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(batch, _)| batch);
+            for copy in self.copies(written, settled) {
+                let sent = self.replica.send(copy).await;
+                let is_over = sent.is_err();
+                self.handle_sent(store, sent.map(drop));
+                if is_over {
+                    break;
+                }
+            }
         }
         if matches!(self.link, Link::Behind(_)) {
             self.catch_up(store).await;
@@ -280,6 +289,25 @@ impl Copying {
         }
         let why = if has_it { "another node serves" } else { "the standby is away" };
         results.into_iter().map(|result| result.and(Err(JournalError::Storage(why.into())))).collect()
+    }
+
+    /// What was written, in pieces that the other node takes. There is one also with nothing in it: it says that this
+    /// node lives.
+    fn copies<'a>(&self, written: impl Iterator<Item = &'a Batch>, settled: &[(StreamName, u64)]) -> Vec<Copy> {
+        let (term, whole) = (self.standing.term(), matches!(self.link, Link::Together));
+        let (mut copies, mut bytes) = (Vec::new(), 0);
+        let mut copy = Copy { term, whole, ..Copy::default() };
+        for batch in written {
+            bytes += batch.bytes();
+            if bytes > limits::STANDBY_COPY_BYTES && !copy.is_empty() {
+                bytes = batch.bytes();
+                copies.push(std::mem::replace(&mut copy, Copy { term, whole, ..Copy::default() }));
+            }
+            copy.add(batch);
+        }
+        copy.settled.extend(settled.iter().map(|(source, seq)| (source.as_str().to_owned(), *seq)));
+        copies.push(copy);
+        copies
     }
 
     /// Asks aside, so that nobody waits for a node that doesn't answer.
@@ -331,25 +359,33 @@ impl Copying {
         }
     }
 
-    /// Sends some of what the other node lacks.
+    /// Sends some of what the other node lacks. What it refuses it goes without, or it would never have the rest.
     async fn catch_up(&mut self, store: &Store) {
         let Link::Behind(heads) = &mut self.link else { return };
-        let lacking = match store.lacking(heads, limits::STANDBY_CATCH_UP_MAX) {
+        let count = if self.one_by_one > 0 { 1 } else { limits::STANDBY_CATCH_UP_MAX };
+        let lacking = match store.lacking(heads, count, limits::STANDBY_COPY_BYTES) {
             Ok(lacking) => lacking,
             Err(error) => return tracing::warn!(%error, "the standby is not given what it lacks"),
         };
         let whole = lacking.is_empty();
         let mut copy = Copy { term: self.standing.term(), whole, ..Copy::default() };
-        for (source, seq, pending, json) in &lacking {
+        copy.events = lacking.iter().filter_map(|(_, _, pending, json)| Some((*pending, raw(json)?))).collect();
+        match (self.replica.send(copy).await, lacking.as_slice()) {
+            (Ok(_), _) => {}
+            (Err(NotCopied::Bad(reason)), [(source, seq, ..)]) => {
+                tracing::error!(stream = %source, seq, reason, "the standby refuses an event, and goes without it");
+            }
+            (Err(NotCopied::Bad(_)), [_, ..]) => return self.one_by_one = lacking.len(),
+            (Err(failed), _) => return self.handle_sent(store, Err(failed)),
+        }
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        for (source, seq, ..) in &lacking {
             heads.insert(source.as_str().to_owned(), *seq);
-            copy.events.extend(raw(json).map(|json| (*pending, json)));
         }
-        let sent = self.replica.send(copy).await;
-        if whole && sent.is_ok() {
+        if whole {
             tracing::info!("the standby has all events");
-            self.link = Link::Together;
+            (self.link, self.one_by_one) = (Link::Together, 0);
         }
-        self.handle_sent(store, sent.map(drop));
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// What it may add at most.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let documents = self.documents.iter().filter_map(|(_, json)| json.as_ref());
         let values = self.events.iter().map(|event| &event.json).chain(documents);
         values.map(row_bytes).sum::<u64>() + row_bytes([]) * size(self.reserved.len())
@@ -194,29 +194,33 @@ impl Store {
         self.write(&[batch], settled_by).map(drop)
     }
 
-    /// The highest seq of each source.
+    /// The highest seq of each source, or the one before the first that is pending.
     pub(super) fn heads(&self) -> Result<BTreeMap<String, u64>, JournalError> {
         self.read(|transaction| {
-            let events = transaction.open_table(EVENTS)?;
+            let (events, pending) = (transaction.open_table(EVENTS)?, transaction.open_table(PENDING)?);
             let mut heads = BTreeMap::new();
             for row in transaction.open_table(SEQS)?.iter()? {
                 let name = row?.0.value().to_owned();
                 // Seqs may be reserved ahead of the events.
                 let newest = events.range(all_of(&name))?.next_back().transpose()?;
-                let seq = newest.map_or(0, |(key, _)| key.value().1);
+                let newest = newest.map_or(0, |(key, _)| key.value().1);
+                let first = pending.range(all_of(&name))?.next().transpose()?;
+                let seq = first.map_or(newest, |(key, _)| key.value().1.saturating_sub(1));
                 heads.insert(name, seq);
             }
             Ok(heads)
         })
     }
 
-    /// Some events behind `heads`, oldest first within a source: whether each is pending, and its text.
+    /// Some events behind `heads`, oldest first within a source: whether each is pending, and its text. At most `count`
+    /// and, but for one, so many bytes.
     pub(super) fn lacking(
         &self,
         heads: &BTreeMap<String, u64>,
         count: usize,
+        bytes_max: u64,
     ) -> Result<Vec<(StreamName, u64, bool, Bytes)>, JournalError> {
-        let mut lacking = Vec::new();
+        let (mut lacking, mut bytes) = (Vec::new(), 0);
         for source in self.sources()? {
             let settled = self.settled_of(&source);
             let name = source.as_str();
@@ -227,6 +231,10 @@ impl Store {
                 for row in events.range((name, after)..=(name, u64::MAX))?.take(count.saturating_sub(lacking.len())) {
                     let (key, value) = row?;
                     let seq = key.value().1;
+                    bytes += row_bytes(value.value().1);
+                    if bytes > bytes_max && !lacking.is_empty() {
+                        break;
+                    }
                     let waits = pending.get((name, seq))?.is_some() && !settled.contains(&seq);
                     lacking.push((source.clone(), seq, waits, Bytes::copy_from_slice(value.value().1)));
                 }
