@@ -182,10 +182,11 @@ impl Upstream {
             Some((server, Route { client: session.client.clone(), origin: chain.first().copied() }, chain))
         });
         let Some((server, route, chain)) = best else { return self.lose(name) };
-        if !self.mirrors.contains_key(name) && !self.mirror(name) {
+        if self.mirrors.contains_key(name) {
+            self.relay.routes.learn(name, chain);
+        } else if !self.mirror(name, chain) {
             return;
         }
-        self.relay.routes.learn(name, chain);
         let Some(mirrored) = self.mirrors.get_mut(name) else { return };
         (mirrored.server, mirrored.lost) = (Some(server), None);
         mirrored.routes.send_if_modified(|known| {
@@ -211,13 +212,16 @@ impl Upstream {
     }
 
     /// Begins to mirror a stream that an upstream announced, unless it is published here.
-    fn mirror(&mut self, name: &StreamName) -> bool {
+    fn mirror(&mut self, name: &StreamName, chain: Vec<u64>) -> bool {
         if self.relay.hub.is_announced(name) {
             return false;
         }
+        // Before other shards announce it: whom it came through must not take it from us.
+        self.relay.routes.learn(name, chain);
         let stream = match self.relay.hub.announce(name) {
             Ok(stream) => stream,
             Err(error) => {
+                self.relay.routes.forget(name);
                 tracing::warn!(stream = %name, %error, "an upstream's stream has no place here");
                 return false;
             }
