@@ -219,9 +219,13 @@ impl Hub {
         Ok(stream)
     }
 
-    /// The upstream no longer has the stream: it ends here.
+    /// The upstream no longer has the stream, or nobody watches it: it ends here. Not if a publisher of this node is
+    /// about to go on with it.
     pub fn unannounce(&self, stream: &Arc<Stream>) {
-        self.end(stream, &mut stream.line.lock());
+        let mut line = stream.line.lock();
+        if !line.seats.has_local() {
+            self.end(stream, &mut line);
+        }
     }
 
     /// A stream by name, whether live, interrupted or waited for.

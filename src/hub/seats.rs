@@ -128,7 +128,7 @@ impl Seats {
 
     /// A place for another node's line: on air at once, and only where nobody of this node wants to be.
     pub(super) fn admit_relay(&mut self, now: Instant) -> Result<(u64, CancellationToken), Unseated> {
-        if self.seats.iter().any(|seat| !seat.is_relay) {
+        if self.has_local() {
             return Err(Unseated::Busy);
         }
         self.evict(|_| true);
@@ -223,6 +223,11 @@ impl Seats {
     /// When the publisher on air was last heard; `None` if nobody is.
     pub(super) fn heard_on_air(&self) -> Option<Instant> {
         self.seats.iter().find(|seat| Some(seat.id) == self.on_air).map(|seat| seat.heard)
+    }
+
+    /// Does a publisher of this node have one, on air or not?
+    pub(super) fn has_local(&self) -> bool {
+        self.seats.iter().any(|seat| !seat.is_relay)
     }
 
     /// How many there are.

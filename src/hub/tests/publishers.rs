@@ -175,3 +175,23 @@ fn two_hundred_reconnects_keep_the_timeline_and_leave_nothing_behind() {
     drop(last);
     assert_eq!(stream.line.lock().seats.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_who_waits_for_his_keyframe_stays_when_the_upstream_ends_the_stream() {
+    let hub = hub_with(SecondPublisher::Takeover);
+    let stream = hub.announce(&name()).expect("room");
+    let mut relay = hub.publish_relayed(&name()).expect("slot");
+    relay.relay(Item::Head(Head::of(video().into())), 1).expect("current");
+    relay.relay(Item::Frame(frame(0, true)), 1).expect("current");
+    let mut local = hub.publish(&name()).expect("slot");
+    local.set_tracks(other_video()).expect("waits");
+    push(&mut local, 90_000, false);
+    hub.unannounce(&stream);
+    drop(relay);
+    push(&mut local, 90_040, true);
+    assert!(!stream.ring().is_closed() && !stream.is_relayed());
+    assert_eq!((stream.state(), local.is_on_air()), (State::Live, true));
+    drop(local);
+    hub.unannounce(&stream);
+    assert!(stream.ring().is_closed(), "else it ends");
+}
