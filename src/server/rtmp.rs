@@ -295,13 +295,17 @@ async fn publish(node: &Node, link: &mut Link, peer: SocketAddr, mut ingest: Tag
         codecs = ingest.codecs(), video_frames, audio_frames, bytes, data, events, undescribed,
         "publisher gone"
     );
+    // At once: he may take a while to read our last words, and viewers would have a stream without pictures.
     match end {
         End::Unpublished => ingest.end(),
+        _ => drop(ingest),
+    }
+    match end {
         End::Replaced(_) => link.say(PUBLISH_BAD_NAME, REPLACED),
         End::Over(over) => link.say(PUBLISH_BAD_NAME, &over.to_string()),
         // If even that doesn't fit into his queue, closing says enough.
         End::Stopping => drop(link.session.request_reconnect(None, GOING)),
-        _ => drop(ingest),
+        _ => {}
     }
     link.close().await;
 }
