@@ -42,6 +42,8 @@ pub struct Upstream {
     identity: Option<Identity>,
     sessions: Vec<Option<Session>>,
     mirrors: HashMap<StreamName, Mirrored>,
+    /// What had no place here and is announced still: the log knows.
+    refused: BTreeSet<StreamName>,
 }
 
 /// How good a session is to pull from; better ones first.
@@ -78,7 +80,7 @@ impl Upstream {
     /// Servers in order of preference; their URLs carry the token.
     pub fn new(relay: Arc<Relay>, urls: Vec<Url>, trust: Trust) -> Self {
         let sessions = urls.iter().map(|_| None).collect();
-        Self { relay, urls, trust, identity: None, sessions, mirrors: HashMap::new() }
+        Self { relay, urls, trust, identity: None, sessions, mirrors: HashMap::new(), refused: BTreeSet::new() }
     }
 
     /// Shows servers a certificate, by which they know us.
@@ -222,7 +224,9 @@ impl Upstream {
             Ok(stream) => stream,
             Err(error) => {
                 self.relay.routes.forget(name);
-                tracing::warn!(stream = %name, %error, "an upstream's stream has no place here");
+                if self.refused.insert(name.clone()) {
+                    tracing::warn!(stream = %name, %error, "an upstream's stream has no place here");
+                }
                 return false;
             }
         };
@@ -254,6 +258,7 @@ impl Upstream {
         let local: Vec<_> = local.into_iter().map(|(name, _)| name.clone()).collect();
         local.iter().for_each(|name| self.forget(name));
         over.iter().for_each(|name| self.end(name));
+        self.refused.retain(|name| self.sessions.iter().flatten().any(|session| session.chains.contains_key(name)));
         self.steer_all();
     }
 
