@@ -276,7 +276,8 @@ impl<T: Entry> Inner<T> {
         while self.events.len() > limits::RING_EVENTS_MAX || self.event_bytes > limits::RING_EVENT_BYTES_MAX {
             let Some(kept) = self.events.pop_front() else { break };
             self.event_bytes -= kept.event.bytes();
-            self.events_from = kept.index + 1;
+            // Remembered ones have no place in the line.
+            self.events_from = self.events_from.max(kept.index + 1);
         }
     }
 

@@ -63,7 +63,7 @@ pub struct AnchorAt {
 }
 
 impl TagIngest {
-    /// A session that has just got the publisher slot; it may have the right to put events into the stream.
+    /// A session that has a place among the publishers; it may have the right to put events into the stream.
     pub fn new(publisher: Publisher, may_send_events: bool) -> Self {
         Self {
             publisher,
