@@ -51,7 +51,6 @@ use crate::{
     observe::{health::Health, memory, metrics::Metrics},
     proto::webrtc as webrtc_peer,
     relay::{self, EdgeProof, Relay, Steered, Upstream},
-    secret::Digest,
     task,
     transcode::Transcoders,
 };
@@ -158,10 +157,7 @@ impl Server {
         let identity = trust::identity(&config.tls)?;
         let tls = Tls::new(&identity, &config.moq)?;
         let ports = listeners::open(&config, take_over)?;
-        let moq_address = MoqAddress {
-            port: ports.addresses.moq.port(),
-            certificate_sha256: config.tls.cert.is_none().then(|| Digest::from(identity.fingerprint()).to_string()),
-        };
+        let moq_address = MoqAddress { port: ports.addresses.moq.port(), identity: identity.clone() };
         if let Some(data) = config.data_dir.as_ref().filter(|_| take_over) {
             Journal::wait_until_free(&data.join(JOURNAL_FILE))?;
         }

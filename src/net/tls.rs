@@ -49,6 +49,8 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct Identity {
     shown: Arc<Shown>,
+    /// Of the certificate made here, which another one may have taken the place of.
+    development: Option<Fingerprint>,
 }
 
 /// What the next handshake shows.
@@ -73,7 +75,8 @@ impl Identity {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.self_signed(&key)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Ok(Self::new(pair(vec![certificate.der().clone()], key.into())?))
+        let made = Self::new(pair(vec![certificate.der().clone()], key.into())?);
+        Ok(Self { development: Some(made.fingerprint()), ..made })
     }
 
     /// Reads a chain and its key from PEM files.
@@ -96,6 +99,11 @@ impl Identity {
     /// The fingerprint of the server's own certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.shown.0.load().cert.first().map(|certificate| fingerprint(certificate)).unwrap_or_default()
+    }
+
+    /// The fingerprint by which browsers have to know it; `None` once the certificate is an authority's.
+    pub fn pin(&self) -> Option<Fingerprint> {
+        self.development.filter(|development| *development == self.fingerprint())
     }
 
     /// When the certificate expires, in UTC seconds since 1970; `None` if it doesn't say.
@@ -133,7 +141,7 @@ impl Identity {
     }
 
     fn new(pair: CertifiedKey) -> Self {
-        Self { shown: Arc::new(Shown(ArcSwap::from_pointee(pair))) }
+        Self { shown: Arc::new(Shown(ArcSwap::from_pointee(pair))), development: None }
     }
 }
 
@@ -366,6 +374,7 @@ mod tests {
     fn development_identities_differ_and_are_short_lived() {
         let (one, other) = (Identity::development().expect("made"), Identity::development().expect("made"));
         assert_ne!(one.fingerprint(), other.fingerprint());
+        assert_eq!(one.pin(), Some(one.fingerprint()));
         assert!(one.server(&["h3", "moq-lite-05"]).is_ok());
     }
 }

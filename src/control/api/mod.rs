@@ -28,7 +28,11 @@ use tower::util::MapRequest;
 pub use self::rundown::{Busy as RundownsBusy, KIND as RUNDOWN_KIND};
 pub(in crate::control) use self::{caller::Caller, refusal::Refusal};
 use super::auth::Auth;
-use crate::{hub::Hub, net::pending::Pending, observe::metrics::Metrics};
+use crate::{
+    hub::Hub,
+    net::{pending::Pending, tls::Identity},
+    observe::metrics::Metrics,
+};
 
 /// What the API works on.
 pub struct Api {
@@ -55,8 +59,8 @@ pub struct Api {
 pub struct MoqAddress {
     /// UDP port; the host is the one by which the API was reached.
     pub port: u16,
-    /// SHA-256 of a self-signed certificate, hex, for `serverCertificateHashes`; `None` with a CA's certificate.
-    pub certificate_sha256: Option<String>,
+    /// What they are shown there, now.
+    pub identity: Identity,
 }
 
 /// What the page of a viewers' listener reads.

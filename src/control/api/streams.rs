@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock,
     hub::{self, Publishers, Stream},
+    secret::Digest,
 };
 
 /// The server's clock.
@@ -110,7 +111,8 @@ pub(super) async fn moq(State(api): State<Arc<Api>>, headers: HeaderMap) -> Resu
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "the Host header is missing or malformed"));
     };
     let url = format!("https://{}:{}/", host.host(), api.moq.port);
-    Ok(Json(MoqServer { url, certificate_sha256: api.moq.certificate_sha256.clone() }))
+    let certificate_sha256 = api.moq.identity.pin().map(|pin| Digest::from(pin).to_string());
+    Ok(Json(MoqServer { url, certificate_sha256 }))
 }
 
 /// The streams that can be watched, as far as the token sees them.

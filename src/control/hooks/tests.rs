@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    hub::{Hub, Settings},
-    media::{Codec, Tracks, VideoConfig},
+    hub::{self, Hub, Publisher, Settings},
+    media::{Codec, Frame, TrackKind, Tracks, VideoConfig},
     observe::metrics::Protocol,
 };
 
@@ -228,14 +228,17 @@ async fn a_stream_that_is_pulled_from_another_node_is_not_told_of() {
     let (hub, stop) = (Hub::new(Settings::default(), None), tokio_util::sync::CancellationToken::new());
     hooks.follow(&hub, &stop);
     let (far, room) = ("live/far".parse().expect("a name"), "live/room".parse().expect("a name"));
-    let tracks = || {
+    let begin = |mut publisher: Publisher| {
         let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
-        Tracks { video: Some(video), ..Tracks::default() }
+        publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");
+        let data = Bytes::from_static(b"key");
+        let frame = Frame { track: TrackKind::Video, dts_us: 0, pts_us: 0, keyframe: true, data };
+        publisher.push_frame(frame).expect("current");
+        publisher
     };
-    let mut pulled = hub.publish_relayed(&far).expect("a place");
-    pulled.set_tracks(tracks()).expect("current");
-    let mut publisher = hub.publish(&room).expect("a place");
-    publisher.set_tracks(tracks()).expect("current");
+    let _pulled = begin(hub.publish_relayed(&far).expect("a place"));
+    assert_eq!(hub.get(&far).expect("there").state(), hub::State::Live);
+    let _publisher = begin(hub.publish(&room).expect("a place"));
     // It is told of streams side by side, so it gets the time to tell.
     tokio::time::sleep(Duration::from_millis(100)).await;
     hub.unannounce(&hub.get(&far).expect("there"));

@@ -22,6 +22,7 @@ use crate::{
         self,
         access::{Access, Revocable},
         stream::Handshake,
+        tls::Identity,
     },
     server,
     server::EventKeys,
@@ -45,7 +46,7 @@ impl Server {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config { data_dir: Some(data.path().into()), ..Config::default() };
         config.auth.play = PlayPolicy::Anyone;
-        let moq = MoqAddress { port: 0, certificate_sha256: None };
+        let moq = MoqAddress { port: 0, identity: Identity::development().expect("made") };
         let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
         let node = Node::new(config, moq, keys).expect("a node");
         let patience = Patience { stall_max: Duration::from_millis(300), ..node.patience };

@@ -16,7 +16,10 @@ use crate::{
     control::api::MoqAddress,
     hub::{Patience, Publisher, State},
     media::{Codec, Frame, Signer, TrackKind, Tracks, VideoConfig},
-    net::access::{Access, Revocable},
+    net::{
+        access::{Access, Revocable},
+        tls::Identity,
+    },
     proto::{
         flv::{MediaTag, TagBody},
         rtmp::{ClientConfig, ClientEvent, ClientMode, ClientSession, amf0},
@@ -67,7 +70,7 @@ impl Server {
     fn start_with(mut config: Config, rtmp: Timeouts, access: Option<Arc<dyn Access>>) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         config.data_dir = Some(data.path().into());
-        let moq = MoqAddress { port: 0, certificate_sha256: None };
+        let moq = MoqAddress { port: 0, identity: Identity::development().expect("made") };
         let keys = EventKeys { signer: Some(Arc::new(Signer::from_seed(&[7; 32]))), trusted: Arc::default() };
         let node = Node::new(config, moq, keys).expect("a node");
         let access = access.unwrap_or(node.access.clone());
