@@ -125,14 +125,19 @@ pub(super) async fn rotate(
         return Err(wrong("/grace_secs", format!("is at most {GRACE_SECS_MAX}")));
     }
     let grace = Duration::from_secs(grace_secs);
-    let (key, secret) = blocking(&api, move |auth| auth.rotate(&id, grace)).await?;
-    if !grace.is_zero() {
-        let auth = api.auth.clone();
-        task::spawn("grace of a key", async move {
-            tokio::time::sleep(grace).await;
-            auth.end_grace();
-        });
-    }
+    let graced = api.auth.clone();
+    let rotate = move |auth: &Auth| {
+        let rotated = auth.rotate(&id, grace)?;
+        // Here, since the caller may be gone by now.
+        if !grace.is_zero() {
+            task::spawn("grace of a key", async move {
+                tokio::time::sleep(grace).await;
+                graced.end_grace();
+            });
+        }
+        Ok(rotated)
+    };
+    let (key, secret) = blocking(&api, rotate).await?;
     tracing::info!(id = key.id, grace_secs, peer = %caller.peer, "key rotated");
     Ok(told(StatusCode::OK, key, &secret))
 }
