@@ -47,13 +47,14 @@ pub(super) fn viewer_routes(
     named(routes.merge(api::public_router(node.api.clone())).merge(keys::router(node.event_keys.clone())))
 }
 
-/// For operators: API, metrics, health.
+/// For operators: API, metrics, health. Metrics need no token and name every stream, so they are not where viewers come.
 pub(super) fn admin_routes(node: &Arc<Node>) -> Router {
-    let operations = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state(node.clone());
+    let admin = node.config.admin.listen;
+    let mut operations = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
+    if admin != node.config.http.listen || admin.ip().is_loopback() {
+        operations = operations.route("/metrics", get(metrics));
+    }
+    let operations = operations.with_state(node.clone());
     let api = host::same_origin(api::router(node.api.clone()));
     let copies = standby::router(&node.api, &node.event_keys, node.config.standby.is_shared());
     let routes = api.merge(copies).merge(keys::router(node.event_keys.clone())).merge(operations);
