@@ -205,8 +205,8 @@ async fn authorise_publish(
     let Some(name) = stream_name(request) else {
         return link.refuse(PUBLISH_BAD_NAME, BAD_NAME).await;
     };
-    let key = shown(Action::Publish, |key| request.query.get(key)).unwrap_or_default();
-    let grant = match ask(node, Action::Publish, &name, peer, Some(&key)).await {
+    let key = shown(Action::Publish, |key| request.query.get(key));
+    let grant = match ask(node, Action::Publish, &name, peer, key.as_deref()).await {
         Ok(grant) => grant,
         Err(denied) => return link.refuse(PUBLISH_BAD_NAME, why(denied, WRONG_KEY)).await,
     };
