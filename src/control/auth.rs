@@ -198,15 +198,9 @@ impl Auth {
     }
 
     fn admit(&self, proof: Proof, role: TokenRole, stream: Option<&StreamName>, right: Right) -> Result<Grant, Denied> {
-        if let (Some(max), Proof::Secret(key), Some(stream), TokenRole::Publish) =
-            (right.streams_max, &proof, stream, role)
-            && self.live.published_with(*key, stream) >= usize::try_from(max).unwrap_or(usize::MAX)
-        {
-            return Err(Denied::Full);
-        }
         let revoked = CancellationToken::new();
         let session = Session { proof, role, stream: stream.cloned(), revoked: revoked.clone() };
-        let session = self.live.enter(session);
+        let session = self.live.enter(session, right.streams_max).ok_or(Denied::Full)?;
         // What was taken back between the question and the entry would not have found him.
         if !self.rules.load().still_allow(&session, now_s()) {
             return Err(Denied::Wrong);

@@ -43,15 +43,22 @@ struct Sessions {
 }
 
 impl Live {
-    pub(super) fn enter(&self, session: Session) -> Arc<Session> {
-        let session = Arc::new(session);
+    /// `None` if the key already publishes as many other streams as it may.
+    pub(super) fn enter(&self, session: Session, streams_max: Option<u32>) -> Option<Arc<Session>> {
         let mut sessions = self.0.lock();
+        if let (Some(max), Proof::Secret(key), Some(stream), TokenRole::Publish) =
+            (streams_max, &session.proof, &session.stream, session.role)
+            && sessions.published_with(*key, stream) >= usize::try_from(max).unwrap_or(usize::MAX)
+        {
+            return None;
+        }
+        let session = Arc::new(session);
         if sessions.all.len() >= sessions.sweep_at {
             sessions.all.retain(|session| session.strong_count() > 0);
             sessions.sweep_at = (sessions.all.len() * 2).max(SWEEP_MIN);
         }
         sessions.all.push(Arc::downgrade(&session));
-        session
+        Some(session)
     }
 
     /// Ends everybody who is not to stay.
@@ -60,11 +67,12 @@ impl Live {
         let all: Vec<_> = self.0.lock().all.iter().filter_map(Weak::upgrade).collect();
         all.iter().filter(|session| !stays(session)).for_each(|session| session.revoked.cancel());
     }
+}
 
+impl Sessions {
     /// The streams other than `besides` that are published with a key.
-    pub(super) fn published_with(&self, key: Digest, besides: &StreamName) -> usize {
-        let sessions = self.0.lock();
-        let mut streams: Vec<_> = sessions
+    fn published_with(&self, key: Digest, besides: &StreamName) -> usize {
+        let mut streams: Vec<_> = self
             .all
             .iter()
             .filter_map(Weak::upgrade)
