@@ -51,11 +51,6 @@ impl Listener {
         self.endpoint.local_addr()
     }
 
-    /// The endpoint, to give it a renewed certificate.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// Accepts sessions until `drain` is cancelled, then lets them go elsewhere for a while, until `stop` is at the latest,
     /// and closes the rest.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
