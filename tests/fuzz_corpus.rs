@@ -8,6 +8,12 @@ use std::{
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
+    process,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::Duration,
 };
 
@@ -93,17 +99,43 @@ fn fuzz(name: &str, target: fn(&[u8])) {
     let seed = number("FAULT_SEED").unwrap_or_else(rand::random);
     let (mut rng, end) =
         (StdRng::seed_from_u64(seed), clock::now() + Duration::from_secs(number("FUZZ_SECS").unwrap_or(1)));
+    let keep = move |name: &str, input: &[u8]| {
+        let folder = folder("artifacts").join(name);
+        let file = folder.join(format!("seed-{seed}"));
+        let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input));
+        eprintln!("FAULT_SEED={seed}; the input is in {}: {kept:?}", file.display());
+    };
+    let (inputs, tried) = mpsc::sync_channel::<Arc<Vec<u8>>>(16);
+    let watched = name.to_owned();
+    thread::spawn(move || watch(&tried, |input| keep(&watched, input)));
     while clock::now() < end {
-        let input = variant(&mut rng, &corpus);
+        let input = Arc::new(variant(&mut rng, &corpus));
+        inputs.send(input.clone()).expect("it is watched");
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
-            let folder = folder("artifacts").join(name);
-            let file = folder.join(format!("seed-{seed}"));
-            let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, &input));
-            eprintln!("FAULT_SEED={seed}; the input is in {}: {kept:?}", file.display());
+            keep(name, &input);
             resume_unwind(panic);
         }
     }
 }
+
+/// Keeps an input that nothing follows, and ends the process: its test never would.
+fn watch(tried: &mpsc::Receiver<Arc<Vec<u8>>>, keep: impl Fn(&[u8])) {
+    let mut last = Arc::default();
+    loop {
+        match tried.recv_timeout(INPUT_TIMEOUT) {
+            Ok(input) => last = input,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                keep(&last);
+                eprintln!("it takes longer than {INPUT_TIMEOUT:?}");
+                process::exit(1);
+            }
+        }
+    }
+}
+
+/// No input takes as long, whatever else the machine does.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One of the corpus with up to eight changes.
 fn variant(rng: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {

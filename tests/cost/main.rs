@@ -7,13 +7,16 @@ mod anchor;
 mod http;
 mod moq;
 mod rtmp;
+#[allow(dead_code, reason = "its own part of what the tests share")]
+#[path = "../common/strangers.rs"]
+mod strangers;
 mod waiting;
 mod webrtc;
 
 use std::{
     fs,
     io::{ErrorKind, Read},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    net::{SocketAddr, TcpStream},
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
@@ -27,7 +30,7 @@ use hawker::{
     server::{Addresses, Server},
 };
 use peak_alloc::PeakAlloc;
-use socket2::{Domain, Socket, Type};
+use strangers::{connect_from, source};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -130,12 +133,7 @@ const LEFT_BYTES_MAX: usize = 1024;
 
 /// Connects from an address of its own: strangers are also bounded per address.
 fn connect(to: SocketAddr, n: usize) -> TcpStream {
-    let [.., high, low] = u32::try_from(n + 1).expect("few").to_be_bytes();
-    let from = SocketAddrV4::new(Ipv4Addr::new(127, 1, high, low), 0);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::V4(from).into()).expect("loopback has 127/8");
-    socket.connect(&to.into()).expect("accepted");
-    socket.into()
+    connect_from(source(n), to)
 }
 
 /// Waits until the heap stands still.

@@ -117,19 +117,23 @@ impl Scene {
         (all, whole)
     }
 
-    /// Sounds up to two seconds ago that did not come.
-    fn sounds_lost(&self) -> (usize, usize) {
-        let newest = self.truth.seen.lock().sounds.last().copied().unwrap_or_default();
-        let (mut all, mut lost) = (0, 0);
+    /// Sounds from each guest's first one to number `last`: all, those within a second, and those that did not come.
+    fn sounds(&self, last: u64) -> (usize, usize, usize) {
+        let sent: HashMap<u64, Instant> =
+            self.truth.seen.lock().pictures.iter().map(|shown| (shown.number, shown.at)).collect();
+        let (mut all, mut in_time, mut lost) = (0, 0, 0);
         for guest in &self.guests {
             let tracks = guest.tracks.lock();
-            let first = tracks.audio.keys().min().copied().unwrap_or(newest);
-            for number in first..newest.saturating_sub(2 * RATE) {
+            let first = tracks.audio.keys().min().copied().unwrap_or_default();
+            for number in first..=last {
                 all += 1;
-                lost += usize::from(!tracks.audio.contains_key(&number));
+                // Each is sent with the picture of its number.
+                let late = tracks.audio.get(&number).map(|at| at.saturating_duration_since(sent[&number]));
+                lost += usize::from(late.is_none());
+                in_time += usize::from(late.is_some_and(|late| late <= Duration::from_secs(1)));
             }
         }
-        (all, lost)
+        (all, in_time, lost)
     }
 
     fn assert_sessions(&self) {
@@ -154,9 +158,10 @@ async fn f6_over_a_link_that_loses_two_percent_groups_come_within_a_second() {
     let scene = Scene::new(impairment).await;
     run(14).await;
     scene.assert_sessions();
-    eprintln!("2 % loss: (groups, within 1 s): {:?}", scene.groups(Duration::from_secs(1)));
-    let (all, whole) = scene.groups(LATE_MAX);
-    assert!(all >= 20 && whole * 1000 >= all * 995, "{whole} of {all}");
+    let [(all, in_time), (_, whole)] = [Duration::from_secs(1), LATE_MAX].map(|late_max| scene.groups(late_max));
+    eprintln!("2 % loss: {in_time} of {all} groups within 1 s, {whole} within {LATE_MAX:?}");
+    // One in two hundred may be later; of so few that is one, and another for the machine.
+    assert!(all >= 60 && whole == all && in_time + 2 >= all, "{in_time} and {whole} of {all}");
 }
 
 #[tokio::test]
@@ -169,11 +174,14 @@ async fn f6_over_a_link_that_loses_ten_percent_sound_comes_whole_and_the_picture
         ..Impairment::default()
     };
     let scene = Scene::new(impairment).await;
-    run(14).await;
+    run(11).await;
+    let last = scene.truth.seen.lock().pictures.last().unwrap().number;
+    // What is lost again and again comes late.
+    run(5).await;
     scene.assert_sessions();
-    let (all, lost) = scene.sounds_lost();
-    eprintln!("10 % loss: {lost} of {all} sounds lost");
-    assert!(all > 500 && lost * 1000 <= all * 5, "{lost} of {all}");
+    let (all, in_time, lost) = scene.sounds(last);
+    eprintln!("10 % loss: {in_time} of {all} sounds within 1 s, {lost} lost");
+    assert!(all > 1000 && lost * 1000 <= all * 5, "{lost} of {all} lost");
     let newest = scene.truth.seen.lock().pictures.last().unwrap().number;
     for guest in &scene.guests {
         let behind = newest - guest.tracks.lock().newest_video;
