@@ -2,10 +2,10 @@
 //!
 //! When another upstream takes over, its line is opened first and the old one let go once the new one flows.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -231,7 +231,7 @@ struct Sink<'a> {
     warned: bool,
 }
 
-type Opening<'a> = Pin<Box<dyn Future<Output = Result<Pulled, PullError>> + Send + 'a>>;
+type Opening<'a> = BoxFuture<'a, Result<Pulled, PullError>>;
 
 impl<'a> Sink<'a> {
     fn new(mirror: &'a Mirror, relay: &'a Relay, publisher: Publisher, pulled: Pulled) -> Self {
@@ -240,11 +240,14 @@ impl<'a> Sink<'a> {
 
     /// Runs until the line ends and there is no other.
     async fn run(&mut self, routes: &mut watch::Receiver<Option<Route>>) -> Result<(), PullError> {
-        let mut opening: Option<Opening<'a>> = None;
-        let (mut line_ended, mut audio_ended) = (false, false);
+        let (mut opening, mut opening_sound) = (None::<Opening<'a>>, None);
+        // What comes after the line's end is waited for no longer than the end of a group.
+        let (mut line_ends_at, mut audio_ended) = (None, false);
         loop {
             self.publish()?;
-            self.follow_sound().await?;
+            if opening_sound.is_none() && !audio_ended {
+                opening_sound = self.open_sound();
+            }
             let deadline = self.pulled.deadline();
             tokio::select! {
                 biased;
@@ -253,7 +256,7 @@ impl<'a> Sink<'a> {
                     match opened {
                         Ok(pulled) => {
                             self.go_on_with(pulled)?;
-                            (line_ended, audio_ended) = (false, false);
+                            (line_ends_at, audio_ended, opening_sound) = (None, false, None);
                         }
                         Err(error) => {
                             tracing::debug!(stream = %self.mirror.name, %error, "another upstream session failed");
@@ -267,9 +270,15 @@ impl<'a> Sink<'a> {
                     }
                     opening = self.open_other(routes, Duration::ZERO);
                 }
-                received = self.pulled.line.next(), if !line_ended => match received {
+                opened = next_of(&mut opening_sound) => {
+                    opening_sound = None;
+                    // A session that has none any more ends the line, too.
+                    audio_ended = opened.is_err();
+                    self.pulled.audio = opened.ok();
+                }
+                received = self.pulled.line.next(), if line_ends_at.is_none() => match received {
                     Some(received) => self.handle_line(received)?,
-                    None => line_ended = true,
+                    None => line_ends_at = Some(clock::now() + RESUBSCRIBE_PAUSE),
                 },
                 received = next(&mut self.pulled.audio), if !audio_ended => match received {
                     Some(received) => self.handle_audio(received),
@@ -277,8 +286,8 @@ impl<'a> Sink<'a> {
                 },
                 () = sleep_until(deadline.unwrap_or_else(clock::now)), if deadline.is_some() => {}
                 replaced = self.publisher.replaced() => return Err(replaced.into()),
-                // What comes after the end is waited for no longer than the end of a group.
-                () = sleep(RESUBSCRIBE_PAUSE), if line_ended && opening.is_none() => return Ok(()),
+                () = sleep_until(line_ends_at.unwrap_or_else(clock::now)),
+                    if line_ends_at.is_some() && opening.is_none() => return Ok(()),
             }
         }
     }
@@ -304,13 +313,14 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    async fn follow_sound(&mut self) -> Result<(), PullError> {
-        if self.pulled.audio.is_none() && self.pulled.audio_start.is_some() {
-            let (client, name) = (self.pulled.route.client.clone(), self.mirror.name.as_str());
-            let audio = client.subscribe(name, Track::Audio.name(), PRIORITY_AUDIO, self.pulled.audio_start);
-            self.pulled.audio = Some(audio.await?);
-        }
-        Ok(())
+    /// Subscribes to the sound, once it is known where it is to begin.
+    fn open_sound(&self) -> Option<BoxFuture<'a, Result<Subscription, SendError>>> {
+        let (start, mirror) = (self.pulled.audio_start, self.mirror);
+        let client = self.pulled.route.client.clone();
+        (self.pulled.audio.is_none() && start.is_some()).then(|| {
+            async move { client.subscribe(mirror.name.as_str(), Track::Audio.name(), PRIORITY_AUDIO, start).await }
+                .boxed()
+        })
     }
 
     fn handle_line(&mut self, received: Received) -> Result<(), PullError> {
@@ -477,8 +487,8 @@ fn is_heard(name: &StreamName, source: &str) -> bool {
     source == name.as_str() || name.global().is_some_and(|global| source == global.as_str())
 }
 
-/// The line that is being opened, if one is.
-async fn next_of(opening: &mut Option<Opening<'_>>) -> Result<Pulled, PullError> {
+/// What is being opened, if anything is.
+async fn next_of<T>(opening: &mut Option<BoxFuture<'_, T>>) -> T {
     match opening {
         Some(opening) => opening.await,
         None => std::future::pending().await,
