@@ -286,11 +286,18 @@ pub struct Ingest {
     pub standby_after_ms: u64,
     /// A publisher who says that he is done ends the stream for its viewers (default true).
     pub end_on_unpublish: bool,
+    /// What viewers see while the publisher is away (default `none`).
+    pub slate: Slate,
 }
 
 impl Default for Ingest {
     fn default() -> Self {
-        Self { second_publisher: SecondPublisher::Takeover, standby_after_ms: 1500, end_on_unpublish: true }
+        Self {
+            second_publisher: SecondPublisher::Takeover,
+            standby_after_ms: 1500,
+            end_on_unpublish: true,
+            slate: Slate::None,
+        }
     }
 }
 
@@ -299,6 +306,17 @@ impl Ingest {
     pub fn standby_after(&self) -> Duration {
         Duration::from_millis(self.standby_after_ms)
     }
+}
+
+/// What viewers see while the publisher is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slate {
+    /// Nothing: players show what they showed last, or a spinner.
+    #[default]
+    None,
+    /// The last keyframe, again each second, with silence.
+    LastKeyframe,
 }
 
 /// What becomes of a publisher who comes to a stream that has one.

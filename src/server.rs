@@ -386,6 +386,7 @@ impl Shard {
             }
             node.hooks.follow(&node.hub, &node.stop);
             task::spawn("silence", node.hub.clone().run_silence(node.stop.clone()));
+            task::spawn("slate", node.hub.clone().run_slate(node.stop.clone()));
             if let Some(journal) = node.hub.journal() {
                 task::spawn("standing", leave_when_deposed(journal.clone(), node.drain.clone()));
             }
@@ -501,6 +502,7 @@ fn hub_settings(config: &Config) -> hub::Settings {
         second_publisher: config.ingest.second_publisher,
         standby_after: config.ingest.standby_after(),
         end_on_unpublish: config.ingest.end_on_unpublish,
+        slate: config.ingest.slate,
     }
 }
 

@@ -15,6 +15,7 @@ mod ring;
 mod schedule;
 mod seats;
 mod silence;
+mod slate;
 mod stream;
 mod timeline;
 
@@ -49,7 +50,7 @@ use self::{
 };
 use crate::{
     clock::{self, Instant},
-    config::SecondPublisher,
+    config::{SecondPublisher, Slate},
     limits,
     media::{Room, StreamName},
     observe::memory::{self, Pressure},
@@ -73,6 +74,8 @@ pub struct Settings {
     pub standby_after: Duration,
     /// A publisher who says that he is done ends the stream.
     pub end_on_unpublish: bool,
+    /// What viewers see while the publisher is away.
+    pub slate: Slate,
 }
 
 impl Settings {
@@ -91,6 +94,7 @@ impl Default for Settings {
             second_publisher: SecondPublisher::Takeover,
             standby_after: Duration::from_millis(1500),
             end_on_unpublish: true,
+            slate: Slate::None,
         }
     }
 }

@@ -139,9 +139,9 @@ impl Publisher {
         let mut line = stream.line.lock();
         match line.seats.turn(*id) {
             Turn::Replaced => return Err(Replaced),
-            Turn::OnAir => line.announce(stream, session),
-            // They are told when he goes on air.
-            Turn::StandsBy | Turn::Begins => {}
+            Turn::OnAir if line.slate.is_none() => line.announce(stream, session),
+            // They are told when he goes on air, or his picture follows the slate.
+            Turn::OnAir | Turn::StandsBy | Turn::Begins => {}
         }
         Ok(())
     }
@@ -287,6 +287,10 @@ impl Line {
 
     /// A frame of who is on air. What he begins with is something that viewers can begin with.
     fn push_of(&mut self, stream: &Stream, session: &mut Session, mut frame: Frame, is_start: bool) {
+        if self.slate.is_some() {
+            // He was silent: the picture that viewers have now is none that his next one could change.
+            session.stand_by();
+        }
         if session.rebase.is_some_and(|rebase| rebase.is_restart(frame.dts_us)) {
             (session.rebase, session.is_counted) = (None, false);
         } else if session.rebase.is_none() && !is_start {
@@ -371,17 +375,20 @@ impl Line {
     }
 
     /// Where a new session's first timestamp lands: behind the last frame by the time that has passed since.
-    fn next_us(&self) -> i64 {
+    pub(super) fn next_us(&self) -> i64 {
         // The UTC clock once, so that the timeline goes on growing over a restart.
         let Some((newest_us, at)) = self.newest else { return clock::unix_ms().saturating_mul(1000) };
         let newest_us = newest_us.max(self.newest_video_us).max(self.newest_audio_us);
-        let gap_us = i64::try_from(at.elapsed().as_micros()).unwrap_or(0).max(1000);
+        let now_us = match &self.slate {
+            Some(slate) => slate.now_us(),
+            None => newest_us + i64::try_from(at.elapsed().as_micros()).unwrap_or(0),
+        };
         // Whole milliseconds keep the conversions of every egress exact.
-        (newest_us + gap_us) / 1000 * 1000
+        now_us.max(newest_us + 1000) / 1000 * 1000
     }
 
     /// Within a track, decode times strictly increase, whatever an encoder does; players stop where they don't.
-    fn keep_order(&mut self, frame: &mut Frame) {
+    pub(super) fn keep_order(&mut self, frame: &mut Frame) {
         let newest_us = match frame.track {
             TrackKind::Video => &mut self.newest_video_us,
             TrackKind::Audio => &mut self.newest_audio_us,
@@ -410,8 +417,20 @@ impl Line {
         self.latest_pts_us = self.latest_pts_us.max(frame.pts_us);
     }
 
-    fn push_frame(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>) {
+    /// A frame of a publisher, here or on another node, which counted its groups.
+    fn push_frame(&mut self, stream: &Stream, frame: Frame, group: Option<u64>) {
+        self.slate = None;
         self.note_order(stream, &frame);
+        stream.stats.frames_in.fetch_add(1, Ordering::Relaxed);
+        stream.stats.bytes_in.fetch_add(frame.data.len() as u64, Ordering::Relaxed);
+        self.enter(stream, frame, group, group.is_none());
+        if stream.state() != State::Live {
+            stream.set_state(State::Live);
+        }
+    }
+
+    /// Puts a frame into the line, behind what it is the time for. It `tells_time` if it was just taken by an encoder.
+    pub(super) fn enter(&mut self, stream: &Stream, mut frame: Frame, group: Option<u64>, tells_time: bool) {
         let carries_events = match frame.track {
             TrackKind::Video => true,
             TrackKind::Audio => {
@@ -426,26 +445,21 @@ impl Line {
             self.refresh_head(stream, Moment { pts_us: frame.pts_us, wall_ms: clock::unix_ms() });
         }
         if carries_events {
-            self.push_due(stream, frame.pts_us, group.is_none());
+            self.push_due(stream, frame.pts_us, tells_time);
         }
         let _ = self.newest.insert((frame.dts_us, clock::now()));
-        stream.stats.frames_in.fetch_add(1, Ordering::Relaxed);
-        stream.stats.bytes_in.fetch_add(frame.data.len() as u64, Ordering::Relaxed);
         stream.ring().push(Item::Frame(frame), self.group);
-        if stream.state() != State::Live {
-            stream.set_state(State::Live);
-        }
     }
 
     /// The events that go before the frame with this PTS.
-    fn push_due(&mut self, stream: &Stream, pts_us: i64, published_here: bool) {
+    fn push_due(&mut self, stream: &Stream, pts_us: i64, tells_time: bool) {
         self.push_held(stream);
         if stream.name().is_global() {
             // It has no frames of its own to wait for.
             return;
         }
         let mut timeline = stream.timeline().lock();
-        let (reserve, clock) = match published_here {
+        let (reserve, clock) = match tells_time {
             true => {
                 timeline.clock.handle_arrival(pts_us, clock::unix_us());
                 (timeline.wants_reserve(), timeline.poll_clock(pts_us))

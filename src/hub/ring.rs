@@ -204,6 +204,13 @@ impl<T: Entry> Ring<T> {
         self.inner.read().heads.back().map(|(_, head)| head.clone())
     }
 
+    /// The newest start point, after the configuration in force there.
+    pub(super) fn newest_start(&self) -> Option<(T, T)> {
+        let inner = self.inner.read();
+        let index = *inner.starts.back()?;
+        Some((inner.head_at(index)?.1.clone(), inner.slot(index)?.entry.clone()))
+    }
+
     /// The events before `group` that came no earlier than `from_us` and are still held, oldest first.
     pub fn recent_events(&self, group: u64, from_us: i64) -> Vec<T> {
         let inner = self.inner.read();

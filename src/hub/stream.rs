@@ -14,6 +14,7 @@ use super::{
     origin::begin_seq,
     ring::{Bounds, Entry, EntryKind, Ring},
     seats::Seats,
+    slate::Still,
     timeline::Timeline,
 };
 use crate::{
@@ -136,6 +137,8 @@ pub(super) struct Line {
     pub(super) group: u64,
     /// DTS of the newest frame and when it came; `None` before the first.
     pub(super) newest: Option<(i64, clock::Instant)>,
+    /// What goes on since the last publisher's newest frame; ended by the next frame of a publisher.
+    pub(super) slate: Option<Still>,
     /// What is so in all rooms, up to where the line is.
     pub(super) global: Arc<Room>,
     /// Events from elsewhere that wait for the next frame.
@@ -166,6 +169,7 @@ impl Stream {
             // Like seqs, so that groups go on growing over a restart.
             group: begin_seq(),
             newest: None,
+            slate: None,
             global: global.read().clone(),
             held_events: Vec::new(),
             newest_video_us: i64::MIN,

@@ -1,6 +1,7 @@
 mod events;
 mod model;
 mod publishers;
+mod slate;
 
 use std::task::Poll;
 

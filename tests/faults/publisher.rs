@@ -111,6 +111,52 @@ fn f1_viewers_wait_as_long_as_the_operator_says() {
 }
 
 #[test]
+fn f1_while_the_publisher_is_away_viewers_get_the_slate() {
+    let cluster = Cluster::new();
+    cluster.configure_origin("[ingest]\nslate = 'last-keyframe'");
+    let _origin = cluster.serve("origin");
+    let _edge = cluster.serve_edge("edge");
+    let api = cluster.api();
+    let mut ffmpeg = publish_numbered(&cluster.publish_url(ROOM));
+    let viewers = ["origin", "edge"].map(|node| FlvViewer::watch(&cluster.flv_url(node, ROOM)));
+    let decoder = Peer::av(&cluster.flv_url("edge", ROOM));
+    viewers.iter().for_each(|viewer| viewer.wait_frames(25));
+    decoder.wait_pictures(25);
+
+    ffmpeg.kill();
+    let cut = clock::now();
+    wait_state(&api, "interrupted");
+    let had = viewers.each_ref().map(|viewer| viewer.look(|seen| (seen.frames, seen.sounds)));
+    for (viewer, (frames, sounds)) in viewers.iter().zip(had) {
+        let seen = viewer.wait_total(frames + 3);
+        let (slate, after) = (&seen[frames..], cut.elapsed());
+        assert!(slate.iter().all(|picture| picture.is_key), "{slate:?}");
+        let sounds = viewer.look(|seen| seen.sounds) - sounds;
+        println!("three pictures and {sounds} frames of silence {after:?} after the cut");
+        assert!(after <= Duration::from_millis(4500) && sounds >= 50, "{after:?}, {sounds} sounds");
+    }
+    let shown = decoder.wait("the slate", |values| {
+        let shown = pictures(values);
+        let slate = shown.windows(3).find(|three| three.iter().all(|one| one.number == three[0].number));
+        slate.map(<[_]>::to_vec)
+    });
+    assert!(shown[0].number.is_some(), "it can be decoded: {shown:?}");
+    wait_state(&api, "interrupted");
+
+    let _again = publish_numbered(&cluster.publish_url(ROOM));
+    wait_state(&api, "live");
+    for viewer in &viewers {
+        viewer.wait_frames(30);
+        let seen = viewer.look(|seen| (seen.pictures.clone(), seen.ended.clone()));
+        assert_one_timeline(&seen.0);
+        let gap = seen.0.windows(2).map(|pair| pair[1].dts_ms - pair[0].dts_ms).max().unwrap();
+        assert!(gap <= 1500 && seen.1.is_none(), "{gap} ms, {:?}", seen.1);
+    }
+    let shown = pictures(&decoder.wait_pictures(60));
+    assert!(shown.iter().all(|picture| picture.number.is_some()), "no picture is a wreck: {shown:?}");
+}
+
+#[test]
 fn f1_a_silent_publisher_interrupts_his_stream_and_goes_on() {
     let cluster = Cluster::new();
     let _origin = cluster.serve("origin");
