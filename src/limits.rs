@@ -28,8 +28,9 @@ pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 pub const TCP_KEEPALIVE_PROBES: u32 = 3;
 /// Descriptors that TCP connections leave to everything else: the journal, upstreams, hooks, operators.
 pub const DESCRIPTORS_RESERVED: usize = 48;
-/// Connections of the operators' listener, out of [`DESCRIPTORS_RESERVED`]; further ones are closed at once.
-pub const ADMIN_CONNECTIONS_MAX: usize = 24;
+/// Connections of the operators' listener out of [`DESCRIPTORS_RESERVED`], when all others are taken; further ones are
+/// closed at once.
+pub const ADMIN_RESERVE: usize = 24;
 /// With fewer descriptors than this a node says so when it starts.
 pub const DESCRIPTORS_RECOMMENDED: usize = 4096;
 

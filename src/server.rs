@@ -422,7 +422,7 @@ impl Node {
             // Places of its own: those of the public listeners may all be taken by strangers.
             let own = Handshake::new(self.metrics.clone());
             let handshake = if self.config.admin.tls { own.with_tls(tls.https.clone()) } else { own };
-            let (routes, descriptors) = (http::admin_routes(self), Descriptors::reserved());
+            let (routes, descriptors) = (http::admin_routes(self), Descriptors::with_reserve());
             let serving = net::http::serve(admin, routes, handshake, descriptors, end, TaskTracker::new());
             watch("admin HTTP", serving);
         }

@@ -142,7 +142,7 @@ fn listeners(settings: &Settings, folder: &Path) -> String {
     format!(
         "shards = {}\n[rtmp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.2:0'
          [webrtc]\nlisten = '127.0.0.1:0'\n[moq]\nlisten = '127.0.0.1:0'
-         cert = '{path}/cert.pem'\nkey = '{path}/key.pem'\n{}[auth]\nplay = 'anyone'\n",
+         [tls]\ncert = '{path}/cert.pem'\nkey = '{path}/key.pem'\n{}[auth]\nplay = 'anyone'\n",
         settings.shards,
         profile.unwrap_or_default(),
         path = folder.display(),

@@ -12,7 +12,11 @@ use crate::limits;
 
 /// Descriptors for connections; each holds one while it lives.
 #[derive(Debug, Clone)]
-pub struct Descriptors(Arc<Semaphore>);
+pub struct Descriptors {
+    shared: Arc<Semaphore>,
+    /// For when the others are taken.
+    reserve: Option<Arc<Semaphore>>,
+}
 
 /// They are the process's, whatever number of servers is in it.
 static FREE: LazyLock<Descriptors> = LazyLock::new(|| {
@@ -28,7 +32,7 @@ static FREE: LazyLock<Descriptors> = LazyLock::new(|| {
 
 impl Descriptors {
     fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count)))
+        Self { shared: Arc::new(Semaphore::new(count)), reserve: None }
     }
 
     /// All that the process can spare. Asking first raises its limit as far as it may be.
@@ -36,18 +40,37 @@ impl Descriptors {
         FREE.clone()
     }
 
-    /// For one listener of the operators', out of what is kept back.
-    pub fn reserved() -> Self {
-        Self::new(limits::ADMIN_CONNECTIONS_MAX)
+    /// For the operators' listener: as all others, and when they are taken, some of what is kept back.
+    pub fn with_reserve() -> Self {
+        let reserve = Arc::new(Semaphore::new(limits::ADMIN_RESERVE));
+        Self { reserve: Some(reserve), ..Self::shared() }
     }
 
     /// One for a new connection, `None` if all are taken.
     pub fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().ok()
+        let take = |from: &Arc<Semaphore>| from.clone().try_acquire_owned().ok();
+        take(&self.shared).or_else(|| take(self.reserve.as_ref()?))
     }
 
     /// How many are left.
     pub fn left(&self) -> usize {
-        self.0.available_permits()
+        self.shared.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_have_some_when_strangers_have_taken_the_rest() {
+        let shared = Descriptors::new(2);
+        let admin = Descriptors { reserve: Some(Arc::new(Semaphore::new(1))), ..shared.clone() };
+        let (_one, _two) = (admin.take().expect("free"), shared.take().expect("free"));
+        assert!(shared.take().is_none() && shared.left() == 0);
+        let kept_back = admin.take().expect("kept back");
+        assert!(admin.take().is_none());
+        drop(kept_back);
+        assert!(admin.take().is_some());
     }
 }
