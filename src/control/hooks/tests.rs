@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    hub::{self, Hub, Publisher, Settings},
-    media::{Codec, Frame, TrackKind, Tracks, VideoConfig},
+    hub::{self, Hub, Settings},
+    media::{Codec, Frame, Head, Item, TrackKind, Tracks, VideoConfig},
     observe::metrics::Protocol,
 };
 
@@ -228,17 +228,18 @@ async fn a_stream_that_is_pulled_from_another_node_is_not_told_of() {
     let (hub, stop) = (Hub::new(Settings::default(), None), tokio_util::sync::CancellationToken::new());
     hooks.follow(&hub, &stop);
     let (far, room) = ("live/far".parse().expect("a name"), "live/room".parse().expect("a name"));
-    let begin = |mut publisher: Publisher| {
-        let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
-        publisher.set_tracks(Tracks { video: Some(video), ..Tracks::default() }).expect("current");
-        let data = Bytes::from_static(b"key");
-        let frame = Frame { track: TrackKind::Video, dts_us: 0, pts_us: 0, keyframe: true, data };
-        publisher.push_frame(frame).expect("current");
-        publisher
-    };
-    let _pulled = begin(hub.publish_relayed(&far).expect("a place"));
+    let video = VideoConfig { codec: Codec::Avc, description: Bytes::from_static(b"avcC"), width: 16, height: 16 };
+    let tracks = Tracks { video: Some(video), ..Tracks::default() };
+    let data = Bytes::from_static(b"key");
+    let frame = Frame { track: TrackKind::Video, dts_us: 0, pts_us: 0, keyframe: true, data };
+    let _mirrored = hub.announce(&far).expect("a place");
+    let mut pulled = hub.publish_relayed(&far).expect("a place");
+    pulled.relay(Item::Head(Head::of(tracks.clone().into())), 1).expect("current");
+    pulled.relay(Item::Frame(frame.clone()), 1).expect("current");
     assert_eq!(hub.get(&far).expect("there").state(), hub::State::Live);
-    let _publisher = begin(hub.publish(&room).expect("a place"));
+    let mut publisher = hub.publish(&room).expect("a place");
+    publisher.set_tracks(tracks).expect("current");
+    publisher.push_frame(frame).expect("current");
     // It is told of streams side by side, so it gets the time to tell.
     tokio::time::sleep(Duration::from_millis(100)).await;
     hub.unannounce(&hub.get(&far).expect("there"));
