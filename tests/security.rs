@@ -221,11 +221,15 @@ fn credentials(node: &Node) -> Vec<Credential> {
 }
 
 /// Does all of it at once: a refusal takes up to two seconds.
-fn all_at_once(cases: Vec<Box<dyn FnOnce() + Send + '_>>) {
-    thread::scope(|scope| {
-        let running: Vec<_> = cases.into_iter().map(|case| scope.spawn(case)).collect();
-        running.into_iter().for_each(|case| case.join().unwrap());
-    });
+fn all_at_once(mut cases: Vec<Box<dyn FnOnce() + Send + '_>>) {
+    while !cases.is_empty() {
+        // Fewer than an address may have of connections that have said nothing yet.
+        let batch = cases.split_off(cases.len().saturating_sub(128));
+        thread::scope(|scope| {
+            let running: Vec<_> = batch.into_iter().map(|case| scope.spawn(case)).collect();
+            running.into_iter().for_each(|case| case.join().unwrap());
+        });
+    }
 }
 
 #[test]
@@ -317,7 +321,7 @@ fn every_route_is_in_the_table() {
     let mut routes = Vec::new();
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() && path.file_name().is_none_or(|name| name != "node_modules") {
+            if path.is_dir() && !path.ends_with("node_modules") && !path.ends_with("tests") {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 let code = fs::read_to_string(&path).unwrap();
