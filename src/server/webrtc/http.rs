@@ -188,7 +188,7 @@ impl Ask {
         let secret = self.secret(kind);
         let asked = Asked { action, stream, protocol, peer: self.from, secret: secret.as_deref() };
         let denied = |denied: Denied| match denied {
-            Denied::NoSecret | Denied::Wrong => refuse(StatusCode::UNAUTHORIZED, denied.to_string()),
+            Denied::NoSecret | Denied::Wrong => refuse(StatusCode::UNAUTHORIZED, Denied::NoSecret.to_string()),
             Denied::Full | Denied::Refused => refuse(StatusCode::FORBIDDEN, denied.to_string()),
             Denied::Undecided | Denied::StandsBy => refuse(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()),
         };
