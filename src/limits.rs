@@ -410,7 +410,7 @@ pub const RTCP_TWCC_PACKETS_MAX: usize = 8192;
 // --- SDP, WHIP and WHEP -----------------------------------------------------------------------------
 
 /// Longest session description; a longer one is refused. Chromium's have 6 KiB.
-pub const SDP_BYTES_MAX: usize = 24 * 1024;
+pub const SDP_BYTES_MAX: usize = 20 * 1024;
 /// Lines of a description; more are refused. Chromium's have some 200.
 pub const SDP_LINES_MAX: usize = 2048;
 /// Longest line: room for parameter sets in base64; a longer one is refused.

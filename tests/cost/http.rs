@@ -14,7 +14,7 @@ const TLS_BYTES_MAX: usize = 64 * 1024;
 /// The bound for headers that don't end: 16 KiB of them, and the connection with a buffer for its answer.
 const HEADERS_BYTES_MAX: usize = (16 + 16) * 1024;
 /// The bound for a body that doesn't end: 64 KiB of it beside that, and the request.
-const BODY_BYTES_MAX: usize = (64 + 16 + 16 + 8) * 1024;
+const BODY_BYTES_MAX: usize = (64 + 16 + 16 + 12) * 1024;
 
 #[test]
 fn an_http_stranger_costs_little_and_is_gone_in_time() {

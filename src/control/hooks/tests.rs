@@ -243,7 +243,7 @@ async fn a_stream_that_is_pulled_from_another_node_is_not_told_of() {
     // It is told of streams side by side, so it gets the time to tell.
     tokio::time::sleep(Duration::from_millis(100)).await;
     hub.unannounce(&hub.get(&far).expect("there"));
-    hub.unannounce(&hub.get(&room).expect("there"));
+    publisher.end();
     let came = async {
         while shop.calls().len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
