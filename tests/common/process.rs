@@ -39,9 +39,13 @@ impl Process {
 
     /// The id of the process itself, past timeout(1), while it runs.
     pub(crate) fn pid(&self) -> u32 {
+        self.running().expect("it runs")
+    }
+
+    fn running(&self) -> Option<u32> {
         let id = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().next().and_then(|child| child.parse().ok()).expect("it runs")
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
     }
 
     /// What it has in memory, bytes.
@@ -89,14 +93,26 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let pid = self.running();
         // timeout(1) passes it on, and kills whoever needs more than a second.
         self.signal("-TERM", &self.child.id().to_string());
-        // Its ports are free when its pipes are: timeout(1) may end before what it kills.
+        // timeout(1) may end before what it kills, and pipes are closed before ports are.
         self.stderr.wait_end();
+        while pid.is_some_and(holds_ports) {
+            thread::park_timeout(Duration::from_millis(5));
+        }
         if thread::panicking() {
             eprintln!("--- {} ---\n{}{}", self.name, self.stdout.tail(), self.stderr.tail());
         }
     }
+}
+
+/// Not once all of its threads have ended, though nobody may have asked yet how.
+fn holds_ports(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_over = stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
+    threads > 1 || !is_over
 }
 
 /// Runs to the end; more than `seconds` is a failure.
