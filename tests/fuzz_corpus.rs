@@ -18,7 +18,7 @@ use std::{
 };
 
 use hawker::{
-    cli, clock, config, control, media, net,
+    clock, config, control, media, net,
     proto::{flv, ice, moq, rtmp, rtp, sdp, webrtc},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -38,7 +38,6 @@ macro_rules! targets {
 
 targets! {
     amf0: rtmp::amf0::fuzz::amf0,
-    clip: cli::fuzz::clip,
     codec_config: media::fuzz::codec_config,
     config: config::fuzz::config,
     enhanced: flv::tag::fuzz::enhanced,

@@ -23,7 +23,6 @@ use crate::config::Config;
 
 pub mod dev;
 pub mod event;
-pub mod fuzz;
 pub mod load;
 pub mod push;
 pub mod rundown;

@@ -39,7 +39,9 @@ impl Interleave {
     /// The next item of the line.
     pub(super) fn handle_line(&mut self, now: Instant, group: u64, item: Item) {
         match &item {
-            Item::Head(head) if head.tracks.audio.is_none() => self.live = true,
+            // An encoder's sound may be described after its picture: what is said last before the first one holds.
+            Item::Head(head) if self.start_us.is_none() => self.live = head.tracks.audio.is_none(),
+            Item::Head(head) => self.live |= head.tracks.audio.is_none(),
             Item::Frame(frame) => {
                 self.newest_picture_us = frame.dts_us;
                 if self.start_us.is_none() {
