@@ -245,7 +245,9 @@ fn every_call_needs_what_the_table_says() {
                 let secret = credential.secret.as_deref();
                 let headers = secret.map(|secret| format!("Authorization: Bearer {secret}\r\n")).unwrap_or_default();
                 let found = status(to, method, &path, &headers);
-                let names_a_place = route.contains("{name}") || route.contains("{org}") || *route == "/v1/revocations";
+                // Revocations hold everywhere, and who relays, relays all.
+                let is_everywhere = ["/v1/revocations", "/v1/standby"].contains(route);
+                let names_a_place = route.contains("{name}") || route.contains("{org}") || is_everywhere;
                 let refused = match need {
                     Need::Nothing => None,
                     Need::Role(_) | Need::RoleUnlessOpen(_) if secret.is_none() => Some(401),
